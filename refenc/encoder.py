@@ -1,0 +1,202 @@
+"""The reference encoder: pictures in, a TGV stream out, in memory bounded by a window of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import cv2
+
+from refenc.clips import Source, divide
+from refenc.guidance import GuidanceOptions, analyse, choose
+from refenc.keyframes import LADDER, CodedPicture
+from refenc.rate import Budget, Keyframes
+from refenc.segmentation import CutDetector
+from tgv_format import trajectories
+from tgv_format.clip import Clip
+from tgv_format.generator_hint import GeneratorHint
+from tgv_format.keyframe import Role
+from tgv_format.picture import Picture
+from tgv_format.text import Text
+from tgv_format.trajectories import Trajectories
+from tgv_format.writer import Writer
+
+#: Step of the keyframe ladder when no bitrate is asked for.
+DEFAULT_STEP = LADDER.index((1, 14))
+
+_WINDOW_FRAMES = 240
+_WINDOW_BYTES = 1 << 27
+_END_BYTES = 15
+_UNIT_OVERHEAD = 17  # bytes of framing of a keyframe and a clip
+_EXPECTED_GUIDANCE = 0.2  # share of a window, before it is known
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """``bitrate`` in bits per second, None for constant quality at ladder step ``step``.
+
+    ``interval`` frames between keyframes; ``caption`` goes with the first clip; ``seed``
+    is that of clustering; ``workers`` threads.
+    """
+
+    bitrate: float | None = None
+    step: int = DEFAULT_STEP
+    interval: int = 29
+    guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
+    caption: str | None = None
+    hint: GeneratorHint | None = None
+    seed: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class CodedClip:
+    """What was spent on one clip, for the report."""
+
+    first_frame: int
+    frames: int
+    keyframe_bytes: int
+    points: int
+    total_bytes: int
+
+
+def encode(
+    pictures: Iterable[Picture],
+    writer: Writer,
+    options: EncoderOptions,
+    progress: Callable[[int], Any] = lambda frames: None,
+) -> Iterator[CodedClip]:
+    """Encode all ``pictures`` to ``writer`` and finish it; yields what each clip cost.
+
+    ``progress`` is told the number of frames done at a time. ValueError when there are no pictures, or
+    when an option exceeds the level of the sequence.
+    """
+    limits = writer.header.limits
+    if not 1 <= options.interval <= limits.clip_frames:
+        raise ValueError(f"keyframe interval {options.interval} is not in 1..{limits.clip_frames}")
+    if not 0 <= options.step < len(LADDER):
+        raise ValueError(f"quality {options.step} is not in 0..{len(LADDER) - 1}")
+    cv2.setNumThreads(1)
+    if options.hint is not None:
+        writer.generator_hint(options.hint)
+    sources = divide(pictures, options.interval, CutDetector().push)
+    budget = None
+    if options.bitrate is not None:
+        budget = Budget(options.bitrate / float(writer.header.frame_rate))
+        budget.balance -= writer.size + _END_BYTES
+    with ThreadPoolExecutor(max(1, options.workers)) as pool:
+        state = _State(writer, options, pool, budget)
+        for window in _windows(sources):
+            for coded in state.window(window):
+                yield coded
+                progress(coded.frames)
+    if not writer.frames:
+        raise ValueError("there are no pictures to encode")
+    writer.finish()
+
+
+def _windows(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    """Clips that are analysed and rated together; how many depends on their size alone."""
+    window: list[Source] = []
+    frames = 0
+    for source in sources:
+        window.append(source)
+        frames += len(source.pictures)
+        picture = source.pictures[0]
+        if frames >= _WINDOW_FRAMES or frames * picture.width * picture.height * 3 // 2 >= _WINDOW_BYTES:
+            yield window
+            window, frames = [], 0
+    if window:
+        yield window
+
+
+@dataclass
+class _State:
+    """What goes from window to window: the last keyframe and the budget."""
+
+    writer: Writer
+    options: EncoderOptions
+    pool: ThreadPoolExecutor
+    budget: Budget | None
+    last: CodedPicture | None = None
+
+    def window(self, sources: list[Source]) -> Iterator[CodedClip]:
+        """Code one window of clips."""
+        slots = _slots(sources)
+        pictures = [
+            source.pictures[0 if slot == first else -1]
+            for source, (first, last) in zip(sources, slots, strict=True)
+            for slot in range(first if source.opens_scene else last, last + 1)
+        ]
+        keyframes = Keyframes(pictures, lambda *a: list(self.pool.map(*a)))
+        analyses = list(self.pool.map(analyse, [s.pictures for s in sources], repeat(self.options.seed)))
+
+        def guidance(coded: list[CodedPicture]) -> list[Trajectories | None]:
+            ends = [self.last, *coded]
+            firsts, lasts = ([ends[slot[side]] for slot in slots] for side in (0, 1))
+            choices = [self.options.guidance] * len(sources)
+            return list(
+                self.pool.map(choose, analyses, [s.pictures for s in sources], firsts, lasts, choices)
+            )
+
+        frames = sum(s.length + s.opens_scene for s in sources)
+        if self.budget is None:
+            coded = keyframes.at([self.options.step] * len(pictures))
+            points = guidance(coded)
+        else:
+            granted = self.budget.grant(frames) - _UNIT_OVERHEAD * len(sources)
+            coded = keyframes.at(keyframes.fit((1 - _EXPECTED_GUIDANCE) * granted))
+            points = guidance(coded)
+            spent = sum(self._guidance_bytes(p) for p in points)
+            coded = keyframes.at(keyframes.fit(granted - spent))
+        before = self.writer.size
+        ends = [self.last, *coded]
+        for source, slot, p in zip(sources, slots, points, strict=True):
+            yield self._write(source, ends[slot[0]], ends[slot[1]], p)
+        if self.budget is not None:
+            self.budget.settle(frames, self.writer.size - before)
+        self.last = ends[-1]
+
+    def _guidance_bytes(self, points: Trajectories | None) -> int:
+        header = self.writer.header
+        if points is None:
+            return 0
+        return len(trajectories.encode(points, header.width, header.height, header.limits)) + 1
+
+    def _write(
+        self,
+        source: Source,
+        first: CodedPicture | None,
+        last: CodedPicture | None,
+        points: Trajectories | None,
+    ) -> CodedClip:
+        writer = self.writer
+        before, keyframe_bytes = writer.size, 0
+        caption = self.options.caption if not writer.frames else None
+        if source.opens_scene and first is not None:
+            writer.keyframe(first.keyframe(Role.LEADING, writer.frames))
+            keyframe_bytes += len(first.payload)
+        if source.length and last is not None:
+            writer.keyframe(last.keyframe(Role.TRAILING, writer.frames + source.length - 1))
+            keyframe_bytes += len(last.payload)
+            writer.clip(Clip(source.length, points, None if caption is None else Text(caption)))
+        return CodedClip(
+            first_frame=source.first_frame,
+            frames=source.length + source.opens_scene,
+            keyframe_bytes=keyframe_bytes,
+            points=points.count if points is not None else 0,
+            total_bytes=writer.size - before,
+        )
+
+
+def _slots(sources: list[Source]) -> list[tuple[int, int]]:
+    """For every clip its first and last keyframe, counted in the window from 1; 0 is the one before it."""
+    slots, latest = [], 0
+    for source in sources:
+        first = latest + source.opens_scene
+        latest = first + (source.length > 0)
+        slots.append((first, latest))
+    return slots

@@ -1,0 +1,72 @@
+"""Rate control: which keyframe quality fills the budget of a window of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from refenc.keyframes import LADDER, CodedPicture, encode
+from tgv_format.picture import Picture
+
+Mapper = Callable[..., "list[CodedPicture]"]
+
+
+@dataclass
+class Keyframes:
+    """The keyframes of a window, coded at any step of the ladder on demand, each only once.
+
+    ``mapper`` applies a function to several arguments, maybe at once, and returns a list in their order.
+    """
+
+    pictures: Sequence[Picture]
+    mapper: Mapper
+    _coded: dict[tuple[int, int], CodedPicture] = field(default_factory=dict)
+
+    def at(self, steps: Sequence[int]) -> list[CodedPicture]:
+        """Every picture at its step."""
+        missing = [(i, s) for i, s in enumerate(steps) if (i, s) not in self._coded]
+        coded = self.mapper(encode, [self.pictures[i] for i, _ in missing], [s for _, s in missing])
+        self._coded.update(zip(missing, coded, strict=True))
+        return [self._coded[i, s] for i, s in enumerate(steps)]
+
+    def size(self, steps: Sequence[int]) -> int:
+        """Bytes of all payloads."""
+        return sum(len(c.payload) for c in self.at(steps))
+
+    def fit(self, budget: float) -> list[int]:
+        """Steps, at most one apart, whose size is nearest to ``budget`` bytes without a needless excess.
+
+        All pictures get the highest step that fits, then as many as fit get the next one.
+        """
+        count = len(self.pictures)
+        low, high = 0, len(LADDER) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.size([middle] * count) <= budget:
+                low = middle
+            else:
+                high = middle - 1
+        steps = [low] * count
+        if low == len(LADDER) - 1 or self.size(steps) > budget:
+            return steps
+        for i in range(count):
+            finer = [*steps[:i], low + 1, *steps[i + 1 :]]
+            if abs(self.size(finer) - budget) < abs(self.size(steps) - budget):
+                steps = finer
+        return steps
+
+
+@dataclass
+class Budget:
+    """Bytes to spend at a constant rate, carried from window to window."""
+
+    bits_per_frame: float
+    balance: float = 0.0
+
+    def grant(self, frames: int) -> float:
+        """Bytes for a window of ``frames`` frames, including what earlier windows left or overdrew."""
+        share = self.bits_per_frame * frames / 8
+        return share + max(-share / 2, min(self.balance, share / 2))
+
+    def settle(self, frames: int, spent: int) -> None:
+        self.balance += self.bits_per_frame * frames / 8 - spent

@@ -1,0 +1,565 @@
+"""Writes the parts of the specification that repeat something else.
+
+``python spec/generate.py`` rewrites the marked blocks of ``spec/tgv.md`` from the construct declarations and
+the tables, collects its requirements in ``spec/tables/requirements.json`` and makes the worked example of
+Annex A. With ``--check`` nothing is written; the exit status is 1 when something is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import construct
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from refdec.decoder import Decoder  # noqa: E402
+from tgv_format import (  # noqa: E402
+    canonical,
+    clip,
+    container,
+    end,
+    entropy,
+    generator_hint,
+    keyframe,
+    sequence,
+    syntax,
+    tables,
+    text,
+    trajectories,
+)
+from tgv_format.levels import LEVELS, Level  # noqa: E402
+from tgv_format.picture import Picture  # noqa: E402
+from tgv_format.range_coder import RangeDecoder  # noqa: E402
+from tgv_format.reader import Reader  # noqa: E402
+from tgv_format.trajectories import Trajectories  # noqa: E402
+from tgv_format.writer import Writer  # noqa: E402
+
+DOCUMENT = ROOT / "spec" / "tgv.md"
+REQUIREMENTS = ROOT / "spec" / "tables" / "requirements.json"
+EXAMPLE = ROOT / "spec" / "examples" / "worked.tgv"
+
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
+HEADING = re.compile(r"^#{2,4} (?:Annex )?([A-Z]|\d+(?:\.\d+)*) ", re.M)
+REQUIREMENT = re.compile(
+    r"^- \*\*\[(TGV-[A-Z]{3}-\d+)\]\*\*\s+(.*?)\s+Violation:\s+(none|`[\w-]+`)\.$", re.M | re.S
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when something is out of date"
+    )
+    check = parser.parse_args(argv).check
+    stale = [path for path, data in outputs().items() if not path.is_file() or path.read_bytes() != data]
+    for path in stale:
+        print(f"{'out of date' if check else 'writing'}: {path.relative_to(ROOT)}")
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(outputs()[path])
+    return int(check and bool(stale))
+
+
+def outputs() -> dict[Path, bytes]:
+    """Every generated file with the contents that it has to have."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    found = requirements(document)
+    rows = ",\n".join("    " + json.dumps(row, ensure_ascii=False) for row in found)
+    table = f'{{\n  "clause": "3.5",\n  "requirements": [\n{rows}\n  ]\n}}\n'
+    return {
+        DOCUMENT: fill(document, blocks(found)).encode(),
+        REQUIREMENTS: table.encode(),
+        EXAMPLE: example(),
+    }
+
+
+def fill(document: str, contents: dict[str, Callable[[], str]]) -> str:
+    """``document`` with the text between its markers replaced; KeyError for an unknown marker."""
+    return BLOCK.sub(lambda m: f"{m[1]}\n{contents[m[2]]().strip()}\n\n{m[3]}", document)
+
+
+def requirements(document: str) -> list[dict[str, str | None]]:
+    """Identifier, clause, error identifier or None, and text of every requirement, in order."""
+    headings = [(m.start(), m[1]) for m in HEADING.finditer(document)]
+    found: list[dict[str, str | None]] = []
+    for m in REQUIREMENT.finditer(document):
+        clause = [name for start, name in headings if start < m.start()][-1]
+        error = None if m[3] == "none" else m[3].strip("`")
+        found.append({"id": m[1], "clause": clause, "error": error, "text": " ".join(m[2].split())})
+    return found
+
+
+def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
+    """What goes between the markers, by name."""
+    declarations = {
+        "sequence_header": sequence.HEADER,
+        "generator_hint": generator_hint.HEADER,
+        "end_of_sequence": end.HEADER,
+        "keyframe_header": keyframe.HEADER,
+        "clip_header": clip.HEADER,
+        "section_header": clip.SECTION_HEADER,
+        "trajectories_header": trajectories.HEADER,
+        "text_header": text.HEADER,
+    }
+    enums: dict[str, tuple[str, type[IntEnum]]] = {
+        "section_types": ("`section_type`", clip.SectionType),
+        "codecs": ("`codec`", keyframe.Codec),
+        "samplers": ("`sampler`", generator_hint.Sampler),
+    }
+    contents: dict[str, Callable[[], str]] = {
+        "unit": unit_table,
+        "unit_types": unit_types,
+        "frame_rates": frame_rates,
+        "upsampling": lambda: constants("upsampling", UPSAMPLING),
+        "entropy_constants": lambda: constants("contexts", ENTROPY),
+        "reconstruction_constants": lambda: constants("reconstruction", RECONSTRUCTION),
+        "context_sets": context_sets,
+        "levels": levels,
+        "errors": lambda: errors(found),
+        "bounds": bounds,
+        "expansion": expansion,
+        "worked_example": worked_example,
+    }
+    for name, declaration in declarations.items():
+        contents[name] = lambda d=declaration: syntax_table(d)  # type: ignore[misc]
+    for name, (title, enum) in enums.items():
+        contents[name] = lambda t=title, e=enum: table(  # type: ignore[misc]
+            [t, "name"], [[str(int(v)), v.name] for v in e]
+        )
+    return contents
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# Syntax tables
+
+
+def syntax_table(declaration: Any) -> str:
+    return table(["element", "descriptor", "range", "condition"], list(elements(declaration)))
+
+
+def elements(declaration: Any, prefix: str = "", condition: str = "") -> Iterator[list[str]]:
+    """One row for each element of a construct declaration, groups flattened."""
+    for renamed in declaration.subcons:
+        code, name, when = renamed.subcon, prefix + renamed.name, condition
+        if isinstance(code, construct.IfThenElse):
+            when, code = _condition(code.condfunc), code.thensubcon
+        if isinstance(code, construct.Restreamed | construct.Transformed):
+            code = code.subcon
+        if isinstance(code, construct.Struct):
+            yield from elements(code, f"{name}.", when)
+        else:
+            descriptor, legal = _descriptor(code)
+            yield [f"`{name}`", descriptor, legal, when]
+
+
+def _condition(expression: Any) -> str:
+    plain = re.sub(
+        r"this((?:\['\w+'\])+)", lambda m: ".".join(re.findall(r"'(\w+)'", m[1])), repr(expression)
+    )
+    negated, plain = plain.startswith("not "), plain.removeprefix("not ").strip("()")
+    return f"`{plain}`" if "==" in plain else f"`{plain} == {int(not negated)}`"
+
+
+#: The greatest value of descriptors; a range up to it from 0 says nothing.
+WIDEST = {"`u8`": 2**8 - 1, "`uleb128`": 2**35 - 1}
+
+
+def _descriptor(code: Any) -> tuple[str, str]:
+    """Descriptor and legal range of one element."""
+    if isinstance(code, syntax.Range):
+        descriptor, _ = _descriptor(code.code)
+        if (code.low, code.high) == (0, WIDEST.get(descriptor)):
+            return descriptor, ""
+        error = "" if code.identifier == "out-of-range" else f", else `{code.identifier}`"
+        return descriptor, f"{int(code.low)} .. {int(code.high)}{error}"
+    if code is syntax.Uleb128:
+        return "`uleb128`", ""
+    if isinstance(code, syntax.Reserved):
+        return f"`u({code.bits})`", "0, else `reserved-value`"
+    if isinstance(code, construct.BitsInteger):
+        return f"`u({code.length})`", ""
+    if code is construct.Flag:
+        return "`u(1)`", ""
+    if isinstance(code, construct.FormatField):
+        return f"`u{8 * code.length}`", ""
+    if isinstance(code, construct.Bytes):
+        size = (
+            code.length if isinstance(code.length, int) else _condition(code.length).split(" ")[0].strip("`")
+        )
+        return f"`bytes({size})`", ""
+    raise TypeError(code)
+
+
+def unit_table() -> str:
+    rows = [
+        *elements(container.UNIT_HEADER),
+        ["`payload`", "`bytes(unit_size)`", "", ""],
+        *([*row[:3], "see below"] for row in elements(container.UNIT_CRC)),
+    ]
+    return table(["element", "descriptor", "range", "condition"], rows)
+
+
+# Tables of values
+
+
+def unit_types() -> str:
+    clauses = {"SEQUENCE": "6.2", "KEYFRAME": "7.1", "CLIP": "9.1", "END": "6.4", "GENERATOR_HINT": "6.3"}
+    rows = [
+        [f"0x{int(t):02X}", t.name, "ancillary" if t & container.ANCILLARY else "critical", clauses[t.name]]
+        for t in container.UnitType
+    ]
+    return table(["`unit_type`", "name", "kind", "clause"], rows)
+
+
+def frame_rates() -> str:
+    rows = [[str(row[k]) for k in row] for row in tables.load("frame_rates")["frame_rates"]]
+    return table(["`frame_rate_code`", "numerator", "denominator"], rows)
+
+
+UPSAMPLING = {"TAPS": ("upsampling_taps",), "SHIFT": ("shift",)}
+ENTROPY = {
+    "FAST_RATE": ("estimator", "fast_rate"),
+    "SLOW_RATE": ("estimator", "slow_rate"),
+    "START_RATE": ("estimator", "start_rate"),
+    "PREFIX_CONTEXTS": ("binarisation", "prefix_contexts"),
+    "UNARY_LIMIT": ("binarisation", "unary_limit"),
+    "ESCAPE_BITS": ("binarisation", "escape_bits"),
+}
+RECONSTRUCTION = {
+    name.upper(): (name,)
+    for name in (
+        "node_spacing_log2",
+        "distance_shift",
+        "distance_offset",
+        "distance_max",
+        "weight_numerator_log2",
+    )
+}
+
+
+def constants(name: str, names: Mapping[str, tuple[str, ...]]) -> str:
+    rows = []
+    for constant, keys in names.items():
+        value = tables.load(name)
+        for key in keys:
+            value = value[key]
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        rows.append([f"`{constant}`", shown, f"`{name}.json`: `{'.'.join(keys)}`"])
+    return table(["constant", "value", "source"], rows)
+
+
+def context_sets() -> str:
+    rows = []
+    for name, initial in tables.load("contexts")["sections"]["trajectories"].items():
+        rows.append([f"`{name}`", str(len(initial))])
+    return table(["set", "contexts"], rows)
+
+
+def levels() -> str:
+    rows = tables.load("levels")["levels"]
+    return table([f"`{k}`" for k in rows[0]], [[str(v) for v in row.values()] for row in rows])
+
+
+def errors(found: list[dict[str, str | None]]) -> str:
+    rows = []
+    for row in tables.load("errors")["errors"]:
+        causes = [f"{r['id']} ({r['clause']})" for r in found if r["error"] == row["id"]]
+        rows.append([f"`{row['id']}`", row["meaning"], ", ".join(causes)])
+    return table(["identifier", "meaning", "requirements (clauses)"], rows)
+
+
+# Bounds of clauses 10.5 and 14
+
+
+def _units(level: Level, precision: int) -> int:
+    """The longest picture side of a level in position units."""
+    return -(-(level.dimension << precision) // 8)
+
+
+def _weight(distance: int) -> int:
+    t = tables.load("reconstruction")
+    e = min((distance >> t["distance_shift"]) + t["distance_offset"], t["distance_max"])
+    weight: int = (1 << t["weight_numerator_log2"]) // e**3
+    return weight
+
+
+def level_bounds(level: Level) -> dict[str, int]:
+    """An upper bound of the magnitude of intermediate values of clauses 7.5 to 10.4, by description."""
+    last, count, precisions = level.clip_frames, level.trajectories, range(8)
+    reach = max(3 * _units(level, p) + 127 for p in precisions)
+    cells = level.luma_samples << 8
+    low_bits = cells.bit_length() - 2
+    vector = max((3 * _units(level, p) + 127) << (7 - p) for p in precisions)
+    outermost = max(((2 * _units(level, p) + 127) << (7 - p)) + 56 for p in precisions)
+    node = level.dimension + (1 << tables.load("reconstruction")["node_spacing_log2"])
+    away = max(outermost >> 4, node + level.dimension)
+    total = count * _weight(0)
+    taps = sum(abs(tap) for tap in tables.load("upsampling")["upsampling_taps"])
+    spacing = tables.load("reconstruction")["node_spacing_log2"]
+    return {
+        "sum of a doubled sample (7.5)": taps * taps * 255,
+        "`cells` (9.2.2)": cells,
+        "result of `golomb` (8.5)": (entropy.UNSIGNED_MAX + 1 << low_bits) - 1,
+        "coordinate of a position in units (9.2.8)": max(2 * _units(level, p) + 127 for p in precisions),
+        "coordinate before its check (9.2.4, 9.2.6)": reach * 3 + entropy.UNSIGNED_MAX + 1,
+        "squared distance of points (9.2.5)": 2 * reach * reach,
+        "dividend of `interpolate` (9.2.6)": 2 * reach * 2 * (last - 1) + last,
+        "coordinate in 1/16 luma samples (10.2)": outermost,
+        "component of a vector in 1/16 luma samples (10.2)": vector,
+        "squared distance of point and node (10.2)": 2 * away * away,
+        "`total` (10.2)": total,
+        "`sum` (10.2)": total * vector,
+        "`2 * sum + total` (10.2)": 2 * total * vector + total,
+        "`sum` of `field` (10.3)": vector << 2 * spacing,
+        "sum of samples (10.3, 10.4)": 255 * 256 + 128,
+    }
+
+
+def bounds() -> str:
+    columns = [level_bounds(level) for level in LEVELS.values()]
+    rows = []
+    for name in columns[0]:
+        worst = max(column[name] for column in columns)
+        rows.append([name, *(str(column[name]) for column in columns), str(worst.bit_length() + 1)])
+    return table(["value (clause)", *(f"level {n}" for n in LEVELS), "bits"], rows)
+
+
+def largest_section(level: Level) -> int:
+    """Bytes of a short section with as many points as a level allows, all alive in every frame."""
+    frames, count = level.clip_frames + 1, level.trajectories
+    points = Trajectories(
+        positions=np.zeros((count, frames, 2), np.int32),
+        span=np.tile(np.array([0, frames - 1], np.int32), (count, 1)),
+        visible=np.ones((count, frames), np.bool_),
+        instance=np.zeros(count, np.uint8),
+        follows=np.zeros(count, np.bool_),
+        precision=0,
+        lattice_log2=0,
+    )
+    return len(trajectories.encode(points, level.dimension, level.luma_samples // level.dimension, level))
+
+
+def expansion() -> str:
+    rows: dict[str, list[str]] = {}
+
+    def put(name: str, value: int) -> None:
+        rows.setdefault(name, []).append(f"{value:,}".replace(",", " "))
+
+    for level in LEVELS.values():
+        frames = level.clip_frames
+        shortest = len(
+            container.write_unit(container.UnitType.CLIP, clip.HEADER.build({"frame_count": frames}), False)
+        )
+        picture = level.luma_samples + 2 * -(-level.luma_samples // 4)
+        spacing = 1 << tables.load("reconstruction")["node_spacing_log2"]
+        width, height = level.dimension, level.luma_samples // level.dimension
+        nodes = ((height - 1) // spacing + 2) * ((width - 1) // spacing + 2)
+        put("bytes of a picture of the greatest size", picture)
+        put("bytes of the shortest clip unit with the most frames", shortest)
+        put("bytes of pictures that this unit makes", frames * picture)
+        put("bytes of a section with the most points, each alive in all frames", largest_section(level))
+        put("bytes of its positions as 32-bit numbers", level.trajectories * (frames + 1) * 8)
+        put("weights computed for one frame with these points", nodes * level.trajectories)
+        put("bytes that a text can expand to", level.text_bytes)
+        put("bytes of a unit", level.unit_bytes)
+    return table(["worst case", *(f"level {n}" for n in LEVELS)], [[k, *v] for k, v in rows.items()])
+
+
+# The worked example
+
+
+def example() -> bytes:
+    """A stream of five frames of 16x16 samples with three trajectories and a text."""
+    header = sequence.SequenceHeader(width=16, height=16, frame_rate=Fraction(25), level=1)
+    stream = io.BytesIO()
+    writer = Writer(stream, header)
+    for role, number, shift in ((keyframe.Role.LEADING, 0, 0), (keyframe.Role.TRAILING, 4, 2)):
+        payload = _gradient(shift).to_bytes()
+        writer.keyframe(keyframe.Keyframe(keyframe.Codec.RAW, role, number, 0, payload))
+    writer.clip(clip.Clip(4, _points(), text.Text("a wave")))
+    writer.finish()
+    return stream.getvalue()
+
+
+def _gradient(shift: int) -> Picture:
+    """A gradient moved ``shift`` luma samples to the right."""
+    y, x = np.mgrid[:16, :16]
+    cy, cx = np.mgrid[:8, :8]
+    x, cx = np.maximum(x - shift, 0), np.maximum(cx - shift // 2, 0)
+    planes = (16 + 12 * x + 2 * y, 96 + 8 * cx, 160 - 4 * cx - 4 * cy)
+    return Picture(*(np.ascontiguousarray(plane.astype(np.uint8)) for plane in planes))
+
+
+def _points() -> Trajectories:
+    """A straight path, one that is split and hidden for a frame, and one that enters in frame 1."""
+    paths = [
+        [(3, 3), (4, 3), (4, 3), (5, 3), (5, 3)],
+        [(3, 9), (3, 10), (4, 11), (4, 10), (5, 9)],
+        [(10, 12), (10, 12), (10, 12), (11, 13), (11, 13)],
+    ]
+    return Trajectories(
+        positions=np.array(paths, np.int32),
+        span=np.array([[0, 4], [0, 4], [1, 4]], np.int32),
+        visible=np.array([[1] * 5, [1, 1, 0, 1, 1], [0, 1, 1, 1, 1]], np.bool_),
+        instance=np.array([0, 0, 1], np.uint8),
+        follows=np.zeros(3, np.bool_),
+        precision=3,
+        lattice_log2=1,
+    )
+
+
+def worked_example() -> str:
+    data = example()
+    records: list[dict[str, Any]] = []
+    reader = Reader(io.BytesIO(data), trace=records.append)
+    units = list(reader)
+    pictures = list(Decoder(reader.header).pictures(iter(units)))
+    coded = next(u for u in units if isinstance(u, clip.Clip))
+    assert coded.trajectories is not None
+    parameters = coded.trajectories.to_json()
+    parts = [
+        f"The file has {len(data)} bytes.",
+        table(["start", "length", "contents", "description"], list(_annotate(data))),
+        f"**Symbols** of the trajectory section ({len(records)}), with the state before each:",
+        table(
+            ["", "element", "context", "p", "lower", "range", "point", "symbol"],
+            [_symbol(i, r) for i, r in enumerate(records)],
+        ),
+        _final_state(data, records),
+        "**Decoded parameters** of the trajectory section, in canonical JSON, and their digest:",
+        f"```\n{canonical.dumps(parameters).decode()}\n```",
+        f"```\n{canonical.digest(parameters)}\n```",
+        "**Document** of the stream (clause 11.2):",
+        "```\n"
+        + "[\n"
+        + ",\n".join(canonical.dumps(u.to_json()).decode() for u in (reader.header, *units))
+        + "\n]\n```",
+        "**Frames** (clause 11.4):",
+        "```\n" + "\n".join(f"{i} {p.md5()}" for i, p in enumerate(pictures)) + "\n```",
+    ]
+    return "\n\n".join(parts)
+
+
+def _framed(data: bytes) -> tuple[sequence.SequenceHeader, list[container.Unit]]:
+    """The units of ``data``, the sequence header's among them, with undecoded payloads."""
+    reader = container.UnitReader(io.BytesIO(data))
+    reader.signature()
+    first = reader.read()
+    assert first is not None
+    header = sequence.decode(first.payload, first.offset)
+    reader.crc, reader.max_bytes = header.crc, header.limits.unit_bytes
+    return header, [first, *iter(reader.read, None)]
+
+
+def _final_state(data: bytes, records: list[dict[str, Any]]) -> str:
+    """The variables of check_end() after the last symbol of the only trajectory section of ``data``."""
+    header, units = _framed(data)
+    (unit,) = (u for u in units if u.unit_type == container.UnitType.CLIP)
+    section = clip.split(unit.payload, unit.offset, "clip", header.limits)[1][0]
+    message = section.body[records[0]["bit_offset"] // 8 - section.offset :]
+    coder = RangeDecoder(message)
+    for record in records:
+        coder.decode_bit(record["probability"])
+    power = next(k for k in range(8, -1, -1) if -coder.lower % 256**k < coder.range)
+    values = {
+        "n": len(message),
+        "next": coder.position,
+        **{k: f"{getattr(coder, k):016x}" for k in ("lower", "range", "point")},
+        "k": power,
+        "rest": f"{-coder.lower % 256**power:016x}",
+    }
+    return "After the last symbol (clause 8.3): " + ", ".join(f"`{k}` {v}" for k, v in values.items()) + "."
+
+
+def _symbol(index: int, record: dict[str, Any]) -> list[str]:
+    element = record["path"].split("trajectories.")[1]
+    return [
+        str(index),
+        f"`{element}`",
+        record["context"] or "",
+        str(record["probability"]),
+        *(record[k] for k in ("lower", "range", "point")),
+        str(record["value"]),
+    ]
+
+
+def _annotate(data: bytes) -> Iterator[list[str]]:
+    """Rows start, length, contents, description that cover ``data`` without gaps."""
+    position = 0
+
+    def row(size: int, description: str) -> list[str]:
+        nonlocal position
+        start, position = position, position + size
+        return [str(start), str(size), f"`{data[start:position].hex(' ')}`", description]
+
+    def rows(declaration: Any) -> Iterator[list[str]]:
+        for size, description in _fields(declaration, data[position:]):
+            yield row(size, description)
+
+    yield row(len(container.SIGNATURE), "signature")
+    header, units = _framed(data)
+    for unit in units:
+        kind = container.UnitType(unit.unit_type)
+        stop = unit.offset + len(unit.payload)
+        yield from rows(container.UNIT_HEADER)
+        if kind is container.UnitType.SEQUENCE:
+            yield from rows(sequence.HEADER)
+        elif kind is container.UnitType.KEYFRAME:
+            yield from rows(keyframe.HEADER)
+            for plane, lines, size in (("Y", 16, 16), ("U", 8, 8), ("V", 8, 8)):
+                for line in range(lines):
+                    yield row(size, f"`payload`: {plane}, row {line}")
+        elif kind is container.UnitType.CLIP:
+            yield from rows(clip.HEADER)
+            _, sections = clip.split(unit.payload, unit.offset, "clip", header.limits)
+            for section in sections:
+                yield from rows(clip.SECTION_HEADER)
+                after = section.offset + len(section.body)
+                if section.section_type == clip.SectionType.TRAJECTORIES:
+                    yield from rows(trajectories.HEADER)
+                    yield row(after - position, "entropy-coded data")
+                else:
+                    yield from rows(text.HEADER)
+                    yield row(after - position, "text: " + data[position:after].decode())
+        else:
+            yield from rows(end.HEADER)
+        assert position == stop
+        yield row(container.UNIT_CRC.sizeof(), "`crc`")
+    assert position == len(data)
+
+
+def _fields(declaration: Any, data: bytes) -> Iterator[tuple[int, str]]:
+    """Size and description of every top-level element that is present."""
+    names = [renamed.name for renamed in declaration.subcons]
+    marked = [member for r in declaration.subcons for member in (f"{r.name} at" / construct.Tell, r)]
+    values = construct.Struct(*marked, "end at" / construct.Tell).parse(data)
+    for name, after in zip(names, [*names[1:], "end"], strict=True):
+        value, size = values[name], values[f"{after} at"] - values[f"{name} at"]
+        if size == 0:
+            continue
+        if isinstance(value, construct.Container):
+            bits = ", ".join(f"{k} {int(v)}" for k, v in value.items() if not k.startswith("_"))
+            yield size, f"`{name}`: {bits}"
+        else:
+            yield size, f"`{name}`" if isinstance(value, bytes) else f"`{name}`: {int(value)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

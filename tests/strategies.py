@@ -1,0 +1,328 @@
+"""Hypothesis strategies for arbitrary valid parameters, and small helpers to write and read whole streams."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import unicodedata
+import zlib
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import settings as settings
+from hypothesis import strategies as st
+
+from tgv_format.clip import Clip
+from tgv_format.container import SIGNATURE
+from tgv_format.generator_hint import GeneratorHint, Sampler
+from tgv_format.keyframe import Codec, Keyframe, Role, coded_size
+from tgv_format.levels import LEVELS, Level, level_for
+from tgv_format.picture import Colour, Picture, chroma_size
+from tgv_format.reader import Element, Reader
+from tgv_format.sequence import FRAME_RATES, SequenceHeader
+from tgv_format.syntax import uleb128_bytes
+from tgv_format.text import Text
+from tgv_format.trajectories import Grid, Trajectories, canonical
+from tgv_format.writer import Writer
+
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+# --- Sequence header, hint, text, keyframe
+
+
+@st.composite
+def sizes(draw: st.DrawFn, limits: Level) -> tuple[int, int]:
+    """Width and height of pictures that the level allows, its extremes among them."""
+    width = draw(st.integers(1, limits.dimension) | st.sampled_from([1, limits.dimension]))
+    tallest = min(limits.dimension, limits.luma_samples // width)
+    return width, draw(st.integers(1, tallest) | st.sampled_from([1, tallest]))
+
+
+frame_rates = st.sampled_from(sorted(FRAME_RATES.values())) | st.fractions(
+    Fraction(1, 1000000), 1000000, max_denominator=1000000
+).filter(lambda rate: rate.numerator <= 1000000)
+colours = st.builds(
+    Colour,
+    primaries=st.integers(1, 22),
+    transfer=st.integers(1, 18),
+    matrix=st.integers(1, 17),
+    full_range=st.booleans(),
+)
+aspects = st.just((1, 1)) | st.tuples(st.integers(1, 65535), st.integers(1, 65535)).filter(
+    lambda aspect: math.gcd(*aspect) == 1
+)
+
+
+@st.composite
+def sequence_headers(draw: st.DrawFn) -> SequenceHeader:
+    level = draw(st.sampled_from(sorted(LEVELS)))
+    width, height = draw(sizes(LEVELS[level]))
+    return SequenceHeader(
+        width=width,
+        height=height,
+        frame_rate=draw(frame_rates),
+        level=level,
+        colour=draw(st.just(Colour()) | colours),
+        sample_aspect=draw(aspects),
+        crc=draw(st.booleans()),
+    )
+
+
+@st.composite
+def texts(draw: st.DrawFn, longest: int = 65536) -> Text:
+    """Text in NFC, of at most ``longest`` bytes of UTF-8: short ones mostly, some of exactly that length."""
+    text = unicodedata.normalize("NFC", draw(st.text(max_size=60)))
+    if draw(st.integers(0, 9)) == 0:
+        text = unicodedata.normalize("NFC", text * draw(st.integers(1, 400)))
+        text = text.encode()[:longest].decode(errors="ignore")
+        # A cut may end a composition, a space never takes part in one.
+        text += " " * (longest - len(text.encode()))
+    return Text(text)
+
+
+hint_names = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=64)
+generator_hints = st.builds(
+    GeneratorHint,
+    name=hint_names,
+    weights_sha256=st.binary(min_size=32, max_size=32),
+    sampler=st.sampled_from(Sampler),
+    steps=st.integers(0, 1000),
+    guidance_scale_q4=st.integers(0, 1600),
+    seed=st.integers(0, 2**64 - 1),
+)
+
+keyframes = st.builds(
+    Keyframe,
+    codec=st.sampled_from(Codec),
+    role=st.sampled_from(Role),
+    frame_number=st.integers(0, 255),
+    downscale_log2=st.integers(0, 2),
+    payload=st.binary(min_size=1, max_size=200),
+)
+
+
+# --- Trajectories
+
+
+@st.composite
+def paths(draw: st.DrawFn, grid: Grid, length: int) -> tuple[int, list[list[int]]]:
+    """``length`` legal positions, one end of them on the lattice; returns also that end, 0 or -1."""
+    low, high = (-grid.width, -grid.height), (2 * grid.width + 127, 2 * grid.height + 127)
+    side = draw(st.sampled_from([0, -1]))
+    cell = draw(st.integers(0, grid.cells - 1) | st.sampled_from([0, grid.cells - 1]))
+    anchor = grid.anchor(cell)
+    kind = draw(st.sampled_from(["still", "line", "walk", "wild"]))
+    if kind == "still":
+        path = [list(anchor) for _ in range(length)]
+    elif kind == "line":
+        end = [draw(st.integers(low[i], high[i]) | st.sampled_from([low[i], high[i]])) for i in (0, 1)]
+        ends = (anchor, end) if side == 0 else (end, anchor)
+        path = np.linspace(*ends, length).round().astype(int).tolist()
+    else:
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        if kind == "walk":
+            steps = rng.integers(-3, 4, (length, 2)).cumsum(0) + anchor
+            path = np.clip(steps, low, high).tolist()
+        else:
+            path = rng.integers(low, high, (length, 2), endpoint=True).tolist()
+            corners = rng.choice([low[0], high[0]], length), rng.choice([low[1], high[1]], length)
+            for t in np.flatnonzero(rng.integers(0, 3, length) == 0):
+                path[t] = [int(corners[0][t]), int(corners[1][t])]
+    path[side] = list(anchor)
+    return side, path
+
+
+def settle(params: Trajectories, width: int, height: int) -> Trajectories:
+    """``params`` in canonical order, ``follows`` false where it is not coded."""
+    ordered, _ = canonical(params, width, height)
+    ordered.follows[0] = False
+    ordered.follows[ordered.span[:, 1] - ordered.span[:, 0] < 2] = False
+    return ordered
+
+
+@st.composite
+def trajectories(
+    draw: st.DrawFn, width: int, height: int, last_frame: int, most: int = 6, precision: int | None = None
+) -> Trajectories:
+    """Up to ``most`` points over frames 0 .. ``last_frame`` of pictures of ``width`` x ``height``."""
+    if precision is None:
+        precision = draw(st.integers(0, 7))
+    lattice_log2 = draw(st.integers(0, 7))
+    grid = Grid.of(width, height, precision, lattice_log2)
+    count = draw(st.integers(1, most))
+    positions = np.zeros((count, last_frame + 1, 2), np.int32)
+    span = np.zeros((count, 2), np.int32)
+    visible = np.zeros((count, last_frame + 1), np.bool_)
+    twin = None
+    for n in range(count):
+        first, last = 0, last_frame
+        if draw(st.booleans()):
+            first = draw(st.integers(0, last_frame))
+            last = draw(st.integers(first, last_frame))
+        side, path = draw(paths(grid, last - first + 1))
+        if twin is not None and len(twin) == len(path) and draw(st.booleans()):
+            # A parallel path, for the prediction from a reference point; twice the same anchor is legal.
+            offset = np.array(path[side]) - twin[side]
+            moved = [[int(x + offset[0]), int(y + offset[1])] for x, y in twin]
+            if all(grid.legal(p) for p in moved):
+                path = moved
+        twin = path
+        positions[n, first : last + 1] = path
+        positions[n, :first], positions[n, last:] = path[0], path[-1]
+        span[n] = first, last
+        shown = [grid.inside(p) for p in path]
+        if draw(st.booleans()):
+            shown = draw(st.lists(st.booleans(), min_size=len(path), max_size=len(path)))
+        visible[n, first : last + 1] = shown
+
+    def each(values: st.SearchStrategy[int]) -> st.SearchStrategy[list[int]]:
+        return st.lists(values, min_size=count, max_size=count)
+
+    params = Trajectories(
+        positions=positions,
+        span=span,
+        visible=visible,
+        instance=np.array(draw(each(st.integers(0, 2) | st.integers(0, 255))), np.uint8),
+        follows=np.array(draw(each(st.booleans())), np.bool_),
+        precision=precision,
+        lattice_log2=lattice_log2,
+    )
+    return settle(params, width, height)
+
+
+@st.composite
+def clips(draw: st.DrawFn, width: int, height: int, longest: int = 9, most: int = 4) -> Clip:
+    """A clip of up to ``longest`` frames with any sections."""
+    count = draw(st.integers(1, longest))
+    points = draw(st.none() | trajectories(width, height, count, most))
+    return Clip(count, points, draw(st.none() | texts()))
+
+
+# --- Whole sequences
+
+
+def random_picture(width: int, height: int, seed: int) -> Picture:
+    cw, ch = chroma_size(width, height)
+    data = np.random.default_rng(seed).integers(0, 256, width * height + 2 * cw * ch, np.uint8)
+    return Picture.from_bytes(data.tobytes(), width, height)
+
+
+def raw_keyframe(
+    header: SequenceHeader, frame: int, role: Role, seed: int, downscale_log2: int = 0
+) -> Keyframe:
+    """A raw keyframe of random samples that shows frame ``frame``."""
+    size = coded_size(header.width, header.height, downscale_log2)
+    return Keyframe(Codec.RAW, role, frame % 256, downscale_log2, random_picture(*size, seed).to_bytes())
+
+
+def small_header(width: int, height: int, crc: bool = True) -> SequenceHeader:
+    return SequenceHeader(width, height, Fraction(25), level_for(width, height).level, crc=crc)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A sequence's header, its units without the last, and the number of its frames."""
+
+    header: SequenceHeader
+    units: list[Keyframe | Clip | GeneratorHint]
+    frames: int
+
+    def write(self) -> bytes:
+        return write(self.header, self.units)
+
+
+@st.composite
+def streams(draw: st.DrawFn, most: int = 5, largest: int = 24) -> Stream:
+    """Sequences of tiny pictures: raw keyframes, clips between two of them or after one, hints anywhere."""
+    width, height = draw(st.integers(1, largest)), draw(st.integers(1, largest))
+    header = small_header(width, height, draw(st.booleans()))
+    units: list[Keyframe | Clip | GeneratorHint] = []
+
+    def keyframe(frame: int, role: Role) -> None:
+        units.append(raw_keyframe(header, frame, role, draw(st.integers(0, 99)), draw(st.integers(0, 2))))
+
+    keyframe(0, Role.LEADING)
+    frames = 1
+    for kind in draw(st.lists(st.sampled_from(["between", "after", "leading", "hint"]), max_size=most)):
+        if kind == "leading":
+            keyframe(frames, Role.LEADING)
+            frames += 1
+        elif kind == "hint":
+            units.append(draw(generator_hints))
+        else:
+            clip = draw(clips(width, height))
+            frames += clip.frame_count
+            if kind == "between":
+                keyframe(frames - 1, Role.TRAILING)
+            units.append(clip)
+    return Stream(header, units, frames)
+
+
+def write(header: SequenceHeader, units: list[Any]) -> bytes:
+    """The file of a sequence."""
+    out = io.BytesIO()
+    writer = Writer(out, header)
+    for unit in units:
+        if isinstance(unit, Keyframe):
+            writer.keyframe(unit)
+        elif isinstance(unit, Clip):
+            writer.clip(unit)
+        else:
+            writer.generator_hint(unit)
+    writer.finish()
+    assert writer.bytes_by_part.total() == writer.size == len(out.getvalue())
+    return out.getvalue()
+
+
+def read(data: bytes) -> tuple[SequenceHeader, list[Element]]:
+    """Header and units of a file."""
+    reader = Reader(io.BytesIO(data))
+    return reader.header, list(reader)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a unit stands in a file: its bytes are ``begin .. end - 1``, its payload from ``payload``."""
+
+    unit_type: int
+    begin: int
+    payload: int
+    end: int
+
+
+def spans(data: bytes) -> list[Span]:
+    """The units of a file that is not damaged, found independently of the reader."""
+    out: list[Span] = []
+    position, crc = len(SIGNATURE), 4
+    while position < len(data):
+        size, payload = 0, position + 1
+        for shift in range(0, 35, 7):
+            size |= (data[payload] & 127) << shift
+            payload += 1
+            if data[payload - 1] < 128:
+                break
+        end = payload + size + crc
+        out.append(Span(data[position], position, payload, end))
+        if len(out) == 1:
+            # The sequence header's third bit field says whether the following units have a CRC.
+            crc = 4 if data[payload + 3] & 0x80 else 0
+        position = end
+    assert position == len(data)
+    return out
+
+
+def unit(unit_type: int, payload: bytes, crc: bool = True) -> bytes:
+    """The bytes of any unit, also of types that the writer does not know."""
+    body = bytes([unit_type]) + uleb128_bytes(len(payload)) + payload
+    return body + zlib.crc32(body).to_bytes(4, "big") * crc
+
+
+def replace_payload(data: bytes, span: Span, payload: bytes, crc: bool = True) -> bytes:
+    """The file with another payload in one unit, its size and CRC set right."""
+    return data[: span.begin] + unit(span.unit_type, payload, crc) + data[span.end :]

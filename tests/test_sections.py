@@ -1,0 +1,619 @@
+"""Every unit and section: what is encoded comes back, and no other bytes mean the same."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import brotli
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from strategies import (
+    Stream,
+    clips,
+    generator_hints,
+    keyframes,
+    read,
+    sequence_headers,
+    settings,
+    settle,
+    small_header,
+    streams,
+    texts,
+    trajectories,
+    write,
+)
+
+from tgv_format import clip, end, generator_hint, keyframe, sequence, text
+from tgv_format import trajectories as points
+from tgv_format.canonical import digest, dumps
+from tgv_format.clip import Clip
+from tgv_format.end import EndOfSequence
+from tgv_format.entropy import TraceSink
+from tgv_format.errors import TgvError
+from tgv_format.generator_hint import GeneratorHint, Sampler
+from tgv_format.keyframe import Codec, Keyframe, Role
+from tgv_format.levels import LEVELS, Level, level_for
+from tgv_format.picture import Colour
+from tgv_format.sequence import FRAME_RATES, SequenceHeader
+from tgv_format.syntax import ParameterError
+from tgv_format.text import Text
+from tgv_format.trajectories import Grid, Trajectories, interpolate
+
+LIMITS = LEVELS[1]
+
+# Pictures whose grids are extreme in one way or another.
+SIZES = [(1, 1), (8, 8), (9, 7), (64, 48), (512, 320), (1024, 16)]
+
+
+def identifier(caught: pytest.ExceptionInfo[Any]) -> str:
+    return str(caught.value.identifier)
+
+
+# --- Sequence header
+
+
+@given(sequence_headers())
+def test_sequence_header(header: SequenceHeader) -> None:
+    data = sequence.encode(header)
+    assert len(data) <= 24
+    assert sequence.decode(data, 10) == header
+    assert digest(sequence.decode(data, 0).to_json()) == digest(header.to_json())
+
+
+def test_sequence_header_bytes() -> None:
+    """The layout of clause 6.2, by hand."""
+    plain = SequenceHeader(512, 320, Fraction(30), 1)
+    assert sequence.encode(plain).hex() == "00000180ff03bf0209"
+    rich = SequenceHeader(
+        1, 1, Fraction(7, 3), 3, colour=Colour(9, 16, 9, True), sample_aspect=(300, 1), crc=False
+    )
+    assert sequence.encode(rich).hex() == "00000360" + "0000" + "000703" + "09100901" + "ac0201"
+
+
+@pytest.mark.parametrize("rate", FRAME_RATES.values(), ids=str)
+def test_common_frame_rates_take_one_byte(rate: Fraction) -> None:
+    header = SequenceHeader(8, 8, rate, 1)
+    assert len(sequence.encode(header)) == 7
+    assert sequence.decode(sequence.encode(header), 0).frame_rate == rate
+
+
+BAD_HEADERS = {
+    "": "truncated",
+    "00": "truncated",
+    "00000180ff03bf02": "truncated",
+    "01000180ff03bf0209": "unsupported-version",
+    "ff": "unsupported-version",
+    "00010180ff03bf0209": "unsupported-profile",
+    "00000080ff03bf0209": "reserved-value",  # level 0
+    "00000480ff03bf0209": "reserved-value",  # level 4
+    "00000181ff03bf0209": "reserved-value",  # reserved flag
+    "00000190ff03bf0209": "reserved-value",
+    "00000180ff07ff0709": "limit-exceeded",  # 1024 x 1024 in level 1
+    "00000180ff030009ff": "trailing-data",
+    "00000180808000bf0209": "uleb128-invalid",
+    "00000180ff3fff3f09": "limit-exceeded",
+    "0000018080400009": "out-of-range",  # 8193 wide
+    "00000180ff03bf020f": "out-of-range",  # rate code 15
+    "00000180ff03bf02001e01": "non-canonical",  # 30/1 has a code
+    "00000180ff03bf02000e06": "non-canonical",  # 14/6 is not reduced
+    "00000180ff03bf02000001": "out-of-range",
+    "00000180ff03bf02000100": "out-of-range",
+    "000001c0ff03bf020901010100": "non-canonical",  # the default colour
+    "000001c0ff03bf020900010100": "out-of-range",
+    "000001c0ff03bf020901131200": "out-of-range",
+    "000001c0ff03bf020901011200": "out-of-range",
+    "000001c0ff03bf020901010102": "out-of-range",
+    "000001a0ff03bf02090101": "non-canonical",  # the default aspect
+    "000001a0ff03bf02090406": "non-canonical",  # 4:6 is not reduced
+    "000001a0ff03bf02090001": "out-of-range",
+    "000001c0ff03bf020901010000": "out-of-range",  # R'G'B' has no 4:2:0
+    "000001a0ff03bf020980800401": "out-of-range",
+}
+
+
+@pytest.mark.parametrize("payload", BAD_HEADERS)
+def test_bad_sequence_headers(payload: str) -> None:
+    data = bytes.fromhex(payload)
+    with pytest.raises(TgvError) as caught:
+        sequence.decode(data, 100)
+    assert identifier(caught) == BAD_HEADERS[payload]
+    assert caught.value.path.startswith("sequence")
+    assert 100 <= caught.value.offset <= 100 + len(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 0},
+        {"height": -1},
+        {"width": 8193},
+        {"width": 1025},
+        {"width": 1024, "height": 1024},
+        {"level": 0},
+        {"level": 4},
+        {"profile": 1},
+        {"frame_rate": Fraction(0)},
+        {"frame_rate": Fraction(1000001)},
+        {"frame_rate": Fraction(1, 1000001)},
+        {"sample_aspect": (0, 1)},
+        {"sample_aspect": (1, 65536)},
+        {"colour": Colour(0, 1, 1)},
+        {"colour": Colour(1, 19, 1)},
+        {"colour": Colour(1, 1, 18)},
+        {"colour": Colour(1, 1, 0)},
+        {"sample_aspect": (4, 6)},
+    ],
+    ids=str,
+)
+def test_sequence_headers_that_cannot_be_coded(change: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        sequence.encode(replace(small_header(8, 8), **change))
+
+
+def test_levels() -> None:
+    assert level_for(1, 1).level == 1
+    assert level_for(854, 480).level == 1
+    assert level_for(1025, 1).level == 2
+    assert level_for(1920, 1080).level == 2
+    assert level_for(4096, 2176).level == 3
+    with pytest.raises(ValueError, match="8193"):
+        level_for(8193, 1)
+    with pytest.raises(ValueError, match="8192"):
+        level_for(8192, 8192)
+    for low, high in ((LEVELS[1], LEVELS[2]), (LEVELS[2], LEVELS[3])):
+        assert all(getattr(low, name) <= getattr(high, name) for name in Level.__annotations__)
+
+
+# --- Keyframes, hints, end
+
+
+@given(keyframes)
+def test_keyframe(unit: Keyframe) -> None:
+    data = keyframe.encode(unit)
+    decoded = keyframe.decode(data, 50, "keyframe[0]")
+    assert decoded == replace(unit, payload_offset=52)
+    assert keyframe.encode(decoded) == data
+    assert digest(decoded.to_json()) == digest(unit.to_json())
+
+
+def test_keyframe_bytes() -> None:
+    assert keyframe.encode(Keyframe(Codec.AV1, Role.TRAILING, 200, 2, b"xyz")).hex() == "1cc878797a"
+    assert keyframe.encode(Keyframe(Codec.RAW, Role.LEADING, 0, 0, b"x")).hex() == "000078"
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ("", "truncated"),
+        ("10", "truncated"),
+        ("1000", "keyframe-invalid"),
+        ("110078", "reserved-value"),
+        ("160078", "reserved-value"),
+        ("500078", "reserved-value"),
+        ("f00078", "reserved-value"),
+    ],
+)
+def test_bad_keyframes(payload: str, expected: str) -> None:
+    data = bytes.fromhex(payload)
+    with pytest.raises(TgvError) as caught:
+        keyframe.decode(data, 100, "keyframe[7]")
+    assert identifier(caught) == expected
+    assert caught.value.path.startswith("keyframe[7]")
+    assert 100 <= caught.value.offset <= 100 + len(data)
+
+
+def test_keyframes_that_cannot_be_coded() -> None:
+    for change in ({"payload": b""}, {"frame_number": 256}, {"frame_number": -1}, {"downscale_log2": 3}):
+        with pytest.raises(ParameterError):
+            keyframe.encode(replace(Keyframe(Codec.RAW, Role.LEADING, 0, 0, b"x"), **change))
+
+
+@given(st.integers(1, 8192), st.integers(1, 8192), st.integers(0, 2))
+def test_coded_size(width: int, height: int, downscale_log2: int) -> None:
+    factor = 2**downscale_log2
+    assert keyframe.coded_size(width, height, downscale_log2) == (-(-width // factor), -(-height // factor))
+
+
+@given(generator_hints)
+def test_generator_hint(hint: GeneratorHint) -> None:
+    data = generator_hint.encode(hint)
+    assert generator_hint.decode(data, 0, "generator_hint") == hint
+    assert digest(generator_hint.decode(data, 9, "x").to_json()) == digest(hint.to_json())
+
+
+HINT = GeneratorHint("svd", bytes(range(32)), Sampler.DDIM, 10, 48, 2**64 - 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": "x" * 65},
+        {"name": "ü" * 33},
+        {"name": "a\nb"},
+        {"name": "\ud800"},
+        {"weights_sha256": bytes(31)},
+        {"weights_sha256": bytes(33)},
+        {"steps": 1001},
+        {"steps": -1},
+        {"guidance_scale_q4": 1601},
+        {"seed": 2**64},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_generator_hints_that_cannot_be_coded(change: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        generator_hint.encode(replace(HINT, **change))
+
+
+def test_bad_generator_hints() -> None:
+    good = generator_hint.encode(HINT)
+    assert good.hex() == "03737664" + bytes(range(32)).hex() + "010a30" + "fffffffffffffffe"
+    cases = {
+        good[:-1]: "truncated",
+        good + b"\0": "trailing-data",
+        b"\0" + good[1:]: "out-of-range",
+        b"\x41" + b"a" * 65 + good[4:]: "out-of-range",
+        b"\3\xff\xfe\xfd" + good[4:]: "text-invalid",
+        b"\3a\0b" + good[4:]: "text-invalid",
+        good.replace(b"\x01\x0a\x30", b"\x04\x0a\x30"): "out-of-range",
+        good.replace(b"\x01\x0a\x30", b"\x01\xe9\x07\x30"): "out-of-range",
+        good.replace(b"\x01\x0a\x30", b"\x01\x8a\x00\x30"): "uleb128-invalid",
+    }
+    for data, expected in cases.items():
+        with pytest.raises(TgvError) as caught:
+            generator_hint.decode(data, 100, "generator_hint")
+        assert identifier(caught) == expected
+        assert 100 <= caught.value.offset <= 100 + len(data)
+
+
+@given(st.integers(1, 2**32 - 1) | st.sampled_from([1, 2**32 - 1]), st.binary(min_size=8, max_size=8))
+def test_end_of_sequence(count: int, value: bytes) -> None:
+    unit = EndOfSequence(count, value)
+    assert end.decode(end.encode(unit), 0) == unit
+
+
+def test_bad_ends() -> None:
+    for data, expected in {
+        b"\1" + bytes(7): "truncated",
+        b"\1" + bytes(9): "trailing-data",
+        b"\0" + bytes(8): "out-of-range",
+        b"\x80\x80\x80\x80\x10" + bytes(8): "out-of-range",
+        b"": "truncated",
+    }.items():
+        with pytest.raises(TgvError) as caught:
+            end.decode(data, 0)
+        assert identifier(caught) == expected
+    for count in (0, 2**32):
+        with pytest.raises(ParameterError):
+            end.encode(EndOfSequence(count, bytes(8)))
+
+
+# --- Text
+
+
+@given(texts())
+@example(Text(""))
+@example(Text("é" * 32768))
+@example(Text("𝄞" * 16384))
+@example(Text("A man walks his dog along the beach while the sun is going down."))
+def test_text(params: Text) -> None:
+    data = text.encode(params, LIMITS)
+    assert len(data) <= 1 + len(params.text.encode())
+    decoded = text.decode(data, 0, "text", LIMITS)
+    assert decoded == params
+    assert text.encode(decoded, LIMITS) == data
+    assert digest(decoded.to_json()) == digest(params.to_json())
+
+
+def test_captions_are_compressed() -> None:
+    caption = "a black swan swimming in a river with a stone wall in the background"
+    assert len(text.encode(Text(caption), LIMITS)) < 0.75 * len(caption)
+    assert text.encode(Text("ab"), LIMITS) == b"\0ab"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", "truncated"),
+        (b"\x01abc", "reserved-value"),
+        (b"\0\xff", "text-invalid"),
+        (b"\0\xed\xa0\x80", "text-invalid"),  # a surrogate
+        (b"\0\xc0\x80", "text-invalid"),  # an overlong form
+        (b"\0" + b"x" * 65537, "limit-exceeded"),
+        (b"\x80", "text-invalid"),
+        (b"\x80\xff\xff\xff", "text-invalid"),
+        (b"\x80" + brotli.compress(b"ab"), "non-canonical"),
+        (b"\x80" + brotli.compress(b""), "non-canonical"),
+        (b"\x80" + brotli.compress(b"y" * 65537), "limit-exceeded"),
+        (b"\x80" + brotli.compress(b"y" * 30_000_000), "limit-exceeded"),
+        (b"\x80" + brotli.compress(b"y" * 500)[:-1], "text-invalid"),
+        (b"\x80" + brotli.compress(b"y" * 500) + b"\0", "text-invalid"),
+        (b"\x80" + brotli.compress(b"y" * 500) + b"yyyyyy", "text-invalid"),
+        (b"\x80" + brotli.compress(b"y" * 500 + b"\xff"), "text-invalid"),
+    ],
+)
+def test_bad_texts(body: bytes, expected: str) -> None:
+    with pytest.raises(TgvError) as caught:
+        text.decode(body, 100, "clip[0].text", LIMITS)
+    assert identifier(caught) == expected
+    assert 100 <= caught.value.offset <= 100 + len(body)
+    assert caught.value.path.startswith("clip[0].text")
+
+
+def test_decoders_do_not_check_the_normalization() -> None:
+    """It depends on the version of Unicode."""
+    assert text.decode(b"\0e\xcc\x81", 0, "text", LIMITS) == Text("e\u0301")
+
+
+def test_texts_that_cannot_be_coded() -> None:
+    for bad in ("e\u0301", "\ud800", "x" * 65537, "é" * 32769):
+        with pytest.raises(ParameterError):
+            text.encode(Text(bad), LIMITS)
+    assert unicodedata.is_normalized("NFC", "é")
+
+
+# --- Trajectories
+
+ARRAYS = ("positions", "span", "visible", "instance", "follows")
+
+
+def decode_points(
+    data: bytes, size: tuple[int, int], last: int, trace: TraceSink | None = None
+) -> Trajectories:
+    return points.decode(data, 100, "clip[0].trajectories", *size, last, LIMITS, trace)
+
+
+def encode_points(params: Trajectories, size: tuple[int, int]) -> bytes:
+    return points.encode(params, *size, LIMITS)
+
+
+def assert_same(a: Trajectories, b: Trajectories) -> None:
+    for name in ARRAYS:
+        left, right = getattr(a, name), getattr(b, name)
+        assert left.dtype == right.dtype, name
+        assert np.array_equal(left, right), name
+    assert (a.precision, a.lattice_log2) == (b.precision, b.lattice_log2)
+
+
+@st.composite
+def sized_trajectories(draw: st.DrawFn, most: int = 6) -> tuple[tuple[int, int], Trajectories]:
+    size = draw(st.sampled_from(SIZES) | st.tuples(st.integers(1, 100), st.integers(1, 100)))
+    last = draw(st.integers(1, 9) | st.sampled_from([1, 2, 3, 16, 17, 64]))
+    return size, draw(trajectories(*size, last, most))
+
+
+@settings(max_examples=300)
+@given(sized_trajectories())
+def test_trajectories(case: tuple[tuple[int, int], Trajectories]) -> None:
+    size, params = case
+    data = encode_points(params, size)
+    decoded = decode_points(data, size, params.last_frame)
+    assert_same(decoded, params)
+    assert encode_points(decoded, size) == data
+    assert digest(decoded.to_json()) == digest(params.to_json())
+    assert dumps(decoded.to_json()) == dumps(params.to_json())
+    records: list[dict[str, object]] = []
+    assert_same(decode_points(data, size, params.last_frame, records.append), params)
+    assert all(str(r["path"]).startswith("clip[0].trajectories.points[") for r in records)
+
+
+@settings(max_examples=50)
+@given(sized_trajectories())
+def test_encoding_leaves_the_parameters_alone(case: tuple[tuple[int, int], Trajectories]) -> None:
+    """Also when their arrays may only be read."""
+    size, params = case
+    for name in ARRAYS:
+        getattr(params, name).setflags(write=False)
+    before = dumps(params.to_json())
+    encode_points(params, size)
+    points.cost(params, *size)
+    assert dumps(params.to_json()) == before
+
+
+@settings(max_examples=50)
+@given(sized_trajectories())
+def test_cost_of_trajectories(case: tuple[tuple[int, int], Trajectories]) -> None:
+    size, params = case
+    bits = 8 * len(encode_points(params, size))
+    # Trailing zero bytes may be dropped by luck: a few bits, rarely more.
+    assert bits - 16 < points.cost(params, *size) + 8
+    assert points.cost(params, *size) < bits + 40
+
+
+@settings(max_examples=50)
+@given(sized_trajectories(), st.randoms(use_true_random=False))
+def test_the_order_of_points_is_not_coded(case: tuple[tuple[int, int], Trajectories], random: Any) -> None:
+    size, params = case
+    order = list(range(params.count))
+    random.shuffle(order)
+    arrays: dict[str, Any] = {name: getattr(params, name)[order] for name in ARRAYS}
+    shuffled = replace(params, **arrays)
+    again, permutation = points.canonical(shuffled, *size)
+    assert np.array_equal(shuffled.positions[permutation], again.positions)
+    keys = [points._order(Grid.of(*size, params.precision, params.lattice_log2), again, n) for n in order]
+    if len(set(keys)) == len(keys):
+        assert_same(again, params)
+        shuffled.follows[:] = False
+        if order != sorted(order):
+            with pytest.raises(ParameterError) as caught:
+                encode_points(shuffled, size)
+            assert identifier(caught) == "non-canonical"
+
+
+def still(count: int, last: int, size: tuple[int, int], **changes: Any) -> Trajectories:
+    """``count`` points that stay on the lattice; ``changes`` replace arrays."""
+    grid = Grid.of(*size, 0, 0)
+    cells = np.linspace(0, grid.cells - 1, count).astype(int)
+    path = np.array([grid.anchor(int(c)) for c in cells], np.int32)
+    params = Trajectories(
+        positions=np.repeat(path[:, None], last + 1, 1),
+        span=np.tile(np.array([0, last], np.int32), (count, 1)),
+        visible=np.ones((count, last + 1), np.bool_),
+        instance=np.zeros(count, np.uint8),
+        follows=np.zeros(count, np.bool_),
+        precision=0,
+        lattice_log2=0,
+    )
+    return replace(params, **changes)
+
+
+@pytest.mark.parametrize(("level", "size"), [(1, (512, 320)), (2, (1920, 1080)), (3, (4096, 2160))])
+def test_as_many_trajectories_as_the_level_allows(level: int, size: tuple[int, int]) -> None:
+    limits = LEVELS[level]
+    params = still(limits.trajectories, 3, size)
+    data = points.encode(params, *size, limits)
+    assert_same(points.decode(data, 0, "p", *size, 3, limits), params)
+    with pytest.raises(ParameterError) as refused:
+        points.encode(still(limits.trajectories + 1, 3, size), *size, limits)
+    assert identifier(refused) == "limit-exceeded"
+    if level < 3:
+        more = points.encode(still(limits.trajectories + 1, 3, size), *size, LEVELS[3])
+        with pytest.raises(TgvError) as caught:
+            points.decode(more, 0, "p", *size, 3, limits)
+        assert identifier(caught) == "limit-exceeded"
+
+
+def test_the_longest_clip() -> None:
+    size, limits = (64, 64), LEVELS[3]
+    rng = np.random.default_rng(0)
+    params = still(2, 255, size)
+    params.positions[:, 1:] += rng.integers(-2, 3, (2, 255, 2)).cumsum(1).clip(-8, 16).astype(np.int32)
+    params = settle(params, *size)
+    data = points.encode(params, *size, limits)
+    assert_same(points.decode(data, 0, "p", *size, 255, limits), params)
+
+
+def test_straight_paths_are_cheap() -> None:
+    """Sixteen points that stay put for 64 frames: little more than where they are."""
+    assert len(encode_points(still(16, 64, (512, 320)), (512, 320))) < 30
+
+
+def test_a_neighbour_helps() -> None:
+    """A wiggly path that follows another one costs next to nothing."""
+    size = (512, 320)
+    wiggle = np.random.default_rng(1).integers(-3, 4, (33, 2)).astype(np.int32)
+    wiggle[0] = wiggle[-1] = 0
+    params = still(8, 32, size)
+    params.positions[...] = params.positions[:, :1] + wiggle
+    alone = len(encode_points(settle(params, *size), size))
+    params.follows[1:] = True
+    together = len(encode_points(settle(params, *size), size))
+    assert together < alone / 2
+
+
+BAD_POINTS: dict[str, tuple[dict[str, Any], str]] = {
+    "no points": (vars(still(0, 4, (64, 48))), "limit-exceeded"),
+    "precision": ({"precision": 8}, "out-of-range"),
+    "lattice": ({"lattice_log2": -1}, "out-of-range"),
+    "span backwards": ({"span": np.array([[3, 2], [0, 4]], np.int32)}, "out-of-range"),
+    "span outside": ({"span": np.array([[0, 5], [0, 4]], np.int32)}, "out-of-range"),
+    "span negative": ({"span": np.array([[-1, 4], [0, 4]], np.int32)}, "out-of-range"),
+    "shapes": ({"instance": np.zeros(3, np.uint8)}, "out-of-range"),
+    "visible outside the span": ({"span": np.array([[0, 4], [1, 4]], np.int32)}, "out-of-range"),
+    "order of instances": ({"instance": np.array([1, 0], np.uint8)}, "non-canonical"),
+    "too far away": ({"positions": still(2, 4, (64, 48)).positions + 200}, "out-of-range"),
+    "off the lattice": ({"lattice_log2": 2}, "out-of-range"),
+    "only one frame": (vars(still(2, 0, (64, 48))), "out-of-range"),
+    "the first point follows": ({"follows": np.array([True, False])}, "out-of-range"),
+    "a point of two frames follows": (
+        {
+            "follows": np.array([False, True]),
+            "span": np.array([[0, 4], [0, 1]], np.int32),
+            "visible": np.array([[True] * 5, [True] * 2 + [False] * 3]),
+        },
+        "out-of-range",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_POINTS)
+def test_trajectories_that_cannot_be_coded(name: str) -> None:
+    changes, expected = BAD_POINTS[name]
+    with pytest.raises(ParameterError) as caught:
+        encode_points(still(2, 4, (64, 48), **changes), (64, 48))
+    assert identifier(caught) == expected
+
+
+def test_positions_outside_the_span_repeat_its_ends() -> None:
+    params = still(1, 4, (64, 48), span=np.array([[1, 3]], np.int32))
+    params.visible[0] = [False, True, True, True, False]
+    encode_points(params, (64, 48))
+    for frame in (0, 4):
+        changed = params.positions.copy()
+        changed[0, frame, 1] += 1
+        with pytest.raises(ParameterError):
+            encode_points(replace(params, positions=changed), (64, 48))
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 7), st.integers(0, 7))
+def test_grid(width: int, height: int, precision: int, lattice_log2: int) -> None:
+    """Every cell has one anchor, anchors are legal and in raster order, and the cells cover the picture."""
+    grid = Grid.of(width, height, precision, lattice_log2)
+    unit = 8 / 2**precision
+    assert grid.width - 1 < width / unit <= grid.width
+    assert grid.height - 1 < height / unit <= grid.height
+    for cell in {0, grid.cells // 2, grid.cells - 1}:
+        x, y = grid.anchor(cell)
+        assert grid.legal([x, y])
+        assert grid.cell([x, y]) == cell
+        assert all(grid.cell([x + dx, y + dy]) != cell for dx, dy in ((1, 0), (0, 1), (-1, 0), (0, -1)))
+    step = 2**lattice_log2
+    assert grid.columns * step >= grid.width > (grid.columns - 1) * step
+    assert grid.cell([grid.columns * step + step // 2, step // 2]) is None
+    assert grid.cell([-step + step // 2, step // 2]) is None
+    assert grid.inside([0, 0])
+    assert grid.inside([grid.width - 1, grid.height - 1])
+    assert not grid.inside([grid.width, 0])
+    assert not grid.inside([0, -1])
+    assert grid.legal([-grid.width, 2 * grid.height + 127])
+    assert not grid.legal([-grid.width - 1, 0])
+    assert not grid.legal([0, 2 * grid.height + 128])
+
+
+@given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6), st.integers(1, 255), st.integers(0, 255))
+def test_interpolate(first: int, last: int, steps: int, step: int) -> None:
+    """The nearest integer, halves rounded up."""
+    exact = first + Fraction((last - first) * step, steps)
+    assert interpolate(first, last, step, steps) == (exact + Fraction(1, 2)).__floor__()
+
+
+# --- Clips and whole streams
+
+
+@given(st.sampled_from(SIZES), st.data())
+def test_clip(size: tuple[int, int], data: st.DataObject) -> None:
+    header = small_header(*size)
+    unit = data.draw(clips(*size))
+    payload = clip.encode(unit, header)
+    decoded = clip.decode(payload, 0, "clip[0]", header)
+    assert decoded.to_json() == unit.to_json()
+    assert clip.encode(decoded, header) == payload
+
+
+def test_clips_that_cannot_be_coded() -> None:
+    header = small_header(64, 48)
+    for bad in (Clip(0), Clip(65), Clip(5, still(1, 4, (64, 48))), Clip(1, text=Text("\ud800"))):
+        with pytest.raises(ParameterError):
+            clip.encode(bad, header)
+    for level, most in ((1, 64), (2, 128), (3, 255)):
+        deeper = replace(header, level=level)
+        assert clip.decode(clip.encode(Clip(most), deeper), 0, "c", deeper).frame_count == most
+        with pytest.raises(ParameterError):
+            clip.encode(Clip(most + 1), deeper)
+
+
+@given(streams())
+def test_streams(s: Stream) -> None:
+    """Decoding a file and encoding what was decoded gives the same file."""
+    data = s.write()
+    header, elements = read(data)
+    assert header == s.header
+    assert [e.to_json() for e in elements[:-1]] == [u.to_json() for u in s.units]
+    assert write(header, elements[:-1]) == data

@@ -1,0 +1,266 @@
+"""Adaptive binary coding through constriction (specification clauses 8.2, 8.4 and 8.5).
+
+One interface, :class:`BinaryCoder`, serves both directions: every method takes the value to code and
+returns the value coded. An encoder returns its argument, a decoder ignores it. A section describes its
+syntax once, in terms of these methods, and encoder and decoder cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import constriction
+import numpy as np
+
+from tgv_format.errors import TgvError
+from tgv_format.range_coder import QuantileError, RangeDecoder, seal
+from tgv_format.tables import load
+
+#: The constants of the probability estimators and the layout of the contexts (``spec/tables/contexts.json``).
+_CONTEXTS = load("contexts")
+_FAST: int = _CONTEXTS["estimator"]["fast_rate"]
+_SLOW: int = _CONTEXTS["estimator"]["slow_rate"]
+_START: int = _CONTEXTS["estimator"]["start_rate"]
+_PREFIX: int = _CONTEXTS["binarisation"]["prefix_contexts"]
+_UNARY: int = _CONTEXTS["binarisation"]["unary_limit"]
+_ESCAPE_BITS: int = _CONTEXTS["binarisation"]["escape_bits"]
+
+#: The largest value that :meth:`BinaryCoder.unsigned` codes.
+UNSIGNED_MAX = _UNARY - 2 + (2 << _ESCAPE_BITS)
+
+#: The probability of an equiprobable bit, and the context index of bits without a context.
+HALF = 2048
+BYPASS = -1
+
+TraceSink = Callable[[dict[str, object]], None]
+
+
+def _model(probability: int) -> Any:
+    frequencies = np.array([(4096 - probability) << 12, probability << 12], np.float64)
+    # constriction adds 1 to every weight and scales to 2^24: integer weights f - 1 that sum to
+    # 2^24 - 2 make its scale exactly 1, so that no rounding takes place.
+    return constriction.stream.model.Categorical(frequencies - 1.0, perfect=False)
+
+
+_MODELS: list[Any] = [None, *(_model(p) for p in range(1, 4096))]
+
+
+class Contexts:
+    """The adaptive state of one section: two estimators and a counter per context (clause 8.4)."""
+
+    def __init__(self, states: dict[str, list[int]]) -> None:
+        self.first: dict[str, int] = {}
+        self.names: list[str] = []
+        self.fast: list[int] = []
+        for name, initial in states.items():
+            self.first[name] = len(self.fast)
+            self.fast += initial
+            self.names += [f"{name}[{i}]" for i in range(len(initial))]
+        self.slow = list(self.fast)
+        self.count = [0] * len(self.fast)
+
+    def probability(self, index: int) -> int:
+        return (self.fast[index] + self.slow[index]) >> 5
+
+    def update(self, index: int, bit: int) -> None:
+        rate = self.count[index] + _START
+        fast = rate if rate < _FAST else _FAST
+        slow = rate if rate < _SLOW else _SLOW
+        if slow == rate:
+            self.count[index] += 1
+        if bit:
+            self.fast[index] += (65535 - self.fast[index]) >> fast
+            self.slow[index] += (65535 - self.slow[index]) >> slow
+        else:
+            self.fast[index] -= self.fast[index] >> fast
+            self.slow[index] -= self.slow[index] >> slow
+
+
+class BinaryCoder:
+    """Binarisations (clause 8.5) over one primitive, ``_code(index, probability, bit) -> bit``.
+
+    A context is named by its set and an offset inside it, as in ``spec/tables/contexts.json``.
+    ``element`` says what is being coded, for errors and traces: a name, or a tuple (name, index, member).
+    """
+
+    element: str | tuple[str, int, str] = ""
+
+    def __init__(self, section: str) -> None:
+        self._contexts = Contexts(_CONTEXTS["sections"][section])
+
+    def _code(self, index: int, probability: int, bit: int) -> int:
+        raise NotImplementedError
+
+    def _fail(self, identifier: str, detail: str) -> Exception:
+        raise NotImplementedError
+
+    def bit(self, name: str, offset: int, value: int = 0) -> int:
+        """One bit in context ``name[offset]``."""
+        contexts = self._contexts
+        index = contexts.first[name] + offset
+        bit = self._code(index, contexts.probability(index), value)
+        contexts.update(index, bit)
+        return bit
+
+    def bypass(self, bits: int, value: int = 0) -> int:
+        """A value of ``bits`` equiprobable bits, most significant first."""
+        result = 0
+        for shift in reversed(range(bits)):
+            result = result << 1 | self._code(BYPASS, HALF, value >> shift & 1)
+        return result
+
+    def uniform(self, count: int, value: int = 0) -> int:
+        """A value of ``0 .. count - 1``, all alike in probability: bits from the most significant one."""
+        result = 0
+        for shift in reversed(range((count - 1).bit_length())):
+            zeros = min(count - result, 1 << shift)
+            ones = min(count - result - zeros, 1 << shift)
+            if ones:
+                probability = max(1, (ones << 12) // (zeros + ones))
+                result |= self._code(BYPASS, probability, value >> shift & 1) << shift
+        return result
+
+    def unsigned(self, name: str, offset: int, value: int = 0) -> int:
+        """A value of ``0 .. UNSIGNED_MAX``: unary prefix in contexts, Exp-Golomb escape.
+
+        The prefix uses the contexts ``name[offset] .. name[offset + prefix_contexts - 1]``.
+        """
+        prefix = 0
+        while prefix < _UNARY and self.bit(name, offset + min(prefix, _PREFIX - 1), int(value > prefix)):
+            prefix += 1
+        if prefix < _UNARY:
+            return prefix
+        escape = max(value - _UNARY, 0) + 1
+        length = 0
+        while self._code(BYPASS, HALF, int(escape >> (length + 1) > 0)):
+            length += 1
+            if length > _ESCAPE_BITS:
+                raise self._fail("out-of-range", f"an escape longer than {_ESCAPE_BITS} bits")
+        return _UNARY - 1 + (1 << length) + self.bypass(length, escape - (1 << length))
+
+    def golomb(self, name: str, shift: int, value: int = 0) -> int:
+        """A value of ``0 ..``: ``value >> shift`` as :meth:`unsigned`, then its ``shift`` low bits."""
+        high = self.unsigned(name, 0, value >> shift)
+        return high << shift | self.bypass(shift, value & ((1 << shift) - 1))
+
+    def signed(self, name: str, offset: int, value: int = 0) -> int:
+        """A signed value: zero flag, sign, and the magnitude minus one as :meth:`unsigned`.
+
+        Contexts: ``NAME_zero[offset]``, ``NAME_sign[offset]`` and a row ``offset`` of ``NAME_magnitude``.
+        """
+        if self.bit(f"{name}_zero", offset, int(value == 0)):
+            return 0
+        negative = self.bit(f"{name}_sign", offset, int(value < 0))
+        magnitude = 1 + self.unsigned(f"{name}_magnitude", offset * _PREFIX, abs(value) - 1)
+        return -magnitude if negative else magnitude
+
+
+class Encoder(BinaryCoder):
+    """Writes through constriction's ``RangeEncoder``."""
+
+    def __init__(self, section: str) -> None:
+        super().__init__(section)
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def _code(self, index: int, probability: int, bit: int) -> int:
+        self._coder.encode(bit, _MODELS[probability])
+        return bit
+
+    def _fail(self, identifier: str, detail: str) -> Exception:
+        return ValueError(f"{self.element}: {identifier}, {detail}")
+
+    def finish(self) -> bytes:
+        """The canonical message (clause 8.3)."""
+        return seal(self._coder.get_compressed().tolist(), self._coder.pos())
+
+
+class Cost(BinaryCoder):
+    """Counts bits instead of writing them: the rate of a rate-distortion decision.
+
+    ``bits`` is the sum of -log2 of the adaptive probabilities; encoder-side, hence in floating point.
+    """
+
+    def __init__(self, section: str) -> None:
+        super().__init__(section)
+        self.bits = 0.0
+
+    def _code(self, index: int, probability: int, bit: int) -> int:
+        self.bits += BIT_COST[probability if bit else 4096 - probability]
+        return bit
+
+    def _fail(self, identifier: str, detail: str) -> Exception:
+        return ValueError(f"{self.element}: {identifier}, {detail}")
+
+
+#: Bits that a symbol of probability p / 4096 costs.
+BIT_COST: list[float] = [math.inf, *(12.0 - math.log2(p) for p in range(1, 4097))]
+
+
+class Decoder(BinaryCoder):
+    """Reads through constriction's ``RangeDecoder``, encoding what it decodes again for :meth:`finish`.
+
+    ``offset`` is the byte offset of ``data`` in the file, ``path`` the path of the section.
+    """
+
+    def __init__(self, section: str, data: bytes, offset: int, path: str) -> None:
+        super().__init__(section)
+        self._data = data
+        self._offset = offset
+        self._path = path
+        words = np.frombuffer(data + b"\0" * (-len(data) % 4), ">u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+        self._echo = constriction.stream.queue.RangeEncoder()
+
+    def _code(self, index: int, probability: int, bit: int) -> int:
+        try:
+            bit = self._coder.decode(_MODELS[probability])
+        except AssertionError:
+            raise self._fail("entropy-invalid", "the data is no message of this model") from None
+        self._echo.encode(bit, _MODELS[probability])
+        return bit
+
+    def error(self, identifier: str, detail: str) -> TgvError:
+        """An error at the element being decoded."""
+        name = self.element if isinstance(self.element, str) else "{}[{}].{}".format(*self.element)
+        return TgvError(identifier, self._offset, f"{self._path}.{name}", detail)
+
+    _fail = error
+
+    def finish(self) -> None:
+        """Check that the message is the canonical one of its symbols (clause 8.3)."""
+        if seal(self._echo.get_compressed().tolist(), self._echo.pos()) != self._data:
+            raise self.error("non-canonical", "another message is prescribed for these symbols")
+
+
+class TracingDecoder(Decoder):
+    """Reads through the plain-Python decoder and reports every symbol to ``sink``."""
+
+    def __init__(self, section: str, data: bytes, offset: int, path: str, sink: TraceSink) -> None:
+        super().__init__(section, data, offset, path)
+        self._plain = RangeDecoder(data)
+        self._sink = sink
+
+    def _code(self, index: int, probability: int, bit: int) -> int:
+        plain = self._plain
+        name = self.element if isinstance(self.element, str) else "{}[{}].{}".format(*self.element)
+        record: dict[str, object] = {
+            "path": f"{self._path}.{name}",
+            "context": self._contexts.names[index] if index != BYPASS else None,
+            "probability": probability,
+            "lower": f"{plain.lower:016x}",
+            "range": f"{plain.range:016x}",
+            "point": f"{plain.point:016x}",
+            "bit_offset": 8 * (self._offset + plain.position - 8),
+        }
+        try:
+            bit = plain.decode_bit(probability)
+        except QuantileError:
+            raise self.error("entropy-invalid", "the data is no message of this model") from None
+        self._sink(record | {"value": bit})
+        return bit
+
+    def finish(self) -> None:
+        if not self._plain.is_canonical_end():
+            raise self.error("non-canonical", "another message is prescribed for these symbols")

@@ -1,0 +1,462 @@
+"""Trajectory sections (specification clause 9.2): points followed through a clip.
+
+A point is sent as a position on a lattice at one end of its span (the anchor), its displacement to the
+other end, and, where straight interpolation is not enough, deviations at the middle of ever shorter
+intervals. Everything is predicted from the nearest point sent before (the reference point).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from construct import BitsInteger, BitStruct, Struct
+from numpy.typing import NDArray
+
+from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, TracingDecoder
+from tgv_format.errors import TgvError
+from tgv_format.levels import Level
+from tgv_format.syntax import ParameterError, Reserved, build, parse, uleb128
+
+SECTION = "trajectories"
+MAX_TRAJECTORIES = 1024
+
+HEADER = Struct(
+    "head"
+    / BitStruct("precision" / BitsInteger(3), "lattice_log2" / BitsInteger(3), "reserved" / Reserved(2)),
+    "count_minus1" / uleb128(0, MAX_TRAJECTORIES - 1),
+)
+
+Points = list[list[list[int]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """N points over the L + 1 frames of a clip.
+
+    ``positions`` int32 [N, L+1, 2], (x, y) in units of ``2 ** -precision`` latent samples of 8 luma samples;
+    outside ``span`` the position at the nearer end is repeated.
+    ``span`` int32 [N, 2]: first and last frame with a position of its own.
+    ``visible`` bool [N, L+1]: seen in that frame, for generators; false outside the span.
+    ``instance`` uint8 [N]: the object that the point belongs to.
+    ``follows`` bool [N]: the path between the ends is predicted from the reference point's; a choice of
+    the coding that has no meaning for reconstruction.
+    ``precision`` 0..7, ``lattice_log2`` 0..7: anchors lie on a lattice of ``2 ** lattice_log2`` units.
+    Points are in canonical order (clause 9.2.3): :func:`canonical` puts them there.
+    """
+
+    positions: NDArray[np.int32]
+    span: NDArray[np.int32]
+    visible: NDArray[np.bool_]
+    instance: NDArray[np.uint8]
+    follows: NDArray[np.bool_]
+    precision: int
+    lattice_log2: int
+
+    @property
+    def count(self) -> int:
+        return int(self.positions.shape[0])
+
+    @property
+    def last_frame(self) -> int:
+        """L, the index of the clip's last frame."""
+        return int(self.positions.shape[1]) - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The value that clause 11.2 prescribes."""
+        return {
+            "precision": self.precision,
+            "lattice_log2": self.lattice_log2,
+            "instance": self.instance.tolist(),
+            "span": self.span.tolist(),
+            "follows": self.follows.astype(int).tolist(),
+            "visible": self.visible.astype(int).tolist(),
+            "positions": self.positions.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Extent of a picture in position units and in lattice cells (clause 9.2.2)."""
+
+    width: int
+    height: int
+    lattice_log2: int
+
+    @classmethod
+    def of(cls, width: int, height: int, precision: int, lattice_log2: int) -> Grid:
+        """``width`` and ``height`` in luma samples."""
+        return cls(-(-(width << precision) // 8), -(-(height << precision) // 8), lattice_log2)
+
+    @property
+    def columns(self) -> int:
+        return ((self.width - 1) >> self.lattice_log2) + 1
+
+    @property
+    def cells(self) -> int:
+        return self.columns * (((self.height - 1) >> self.lattice_log2) + 1)
+
+    def anchor(self, cell: int) -> list[int]:
+        """The position at the centre of a lattice cell."""
+        row, column = divmod(cell, self.columns)
+        centre = (1 << self.lattice_log2) >> 1
+        return [(column << self.lattice_log2) + centre, (row << self.lattice_log2) + centre]
+
+    def cell(self, position: list[int]) -> int | None:
+        """The lattice cell whose anchor ``position`` is, if there is one."""
+        column, row = position[0] >> self.lattice_log2, position[1] >> self.lattice_log2
+        cell = row * self.columns + column
+        inside = 0 <= column < self.columns and row >= 0 and cell < self.cells
+        return cell if inside and self.anchor(cell) == position else None
+
+    def inside(self, position: list[int]) -> bool:
+        return 0 <= position[0] < self.width and 0 <= position[1] < self.height
+
+    def legal(self, position: list[int]) -> bool:
+        """Positions reach one picture size beyond the picture, and a lattice cell."""
+        return (
+            -self.width <= position[0] < 2 * self.width + 128
+            and -self.height <= position[1] < 2 * self.height + 128
+        )
+
+
+def interpolate(first: int, last: int, step: int, steps: int) -> int:
+    """The integer nearest to the point ``step / steps`` of the way, halves rounded up (clause 9.2.6)."""
+    return first + ((last - first) * step * 2 + steps) // (2 * steps)
+
+
+def canonical(params: Trajectories, width: int, height: int) -> tuple[Trajectories, NDArray[np.intp]]:
+    """``params`` with its points in canonical order, and the permutation that put them there."""
+    grid = Grid.of(width, height, params.precision, params.lattice_log2)
+    keys = [_order(grid, params, n) for n in range(params.count)]
+    order = np.array(sorted(range(params.count), key=lambda n: keys[n]), np.intp)
+    ordered = Trajectories(
+        positions=params.positions[order],
+        span=params.span[order],
+        visible=params.visible[order],
+        instance=params.instance[order],
+        follows=params.follows[order],
+        precision=params.precision,
+        lattice_log2=params.lattice_log2,
+    )
+    return ordered, order
+
+
+def _order(grid: Grid, params: Trajectories, n: int) -> tuple[int, ...]:
+    """Instance, side of the anchor, lattice cell."""
+    span = params.span[n].tolist()
+    at_end, cell = _anchor(grid, params.positions[n].tolist(), span)
+    return (int(params.instance[n]), at_end, cell)
+
+
+def _anchor(grid: Grid, path: list[list[int]], span: list[int]) -> tuple[int, int]:
+    """Side (0 first frame of the span, 1 last) and lattice cell of a point's anchor."""
+    for side in (0, 1):
+        cell = grid.cell(path[span[side]])
+        if cell is not None:
+            return side, cell
+    raise ParameterError("out-of-range", "positions", "neither end of a point's span lies on the lattice")
+
+
+def encode(params: Trajectories, width: int, height: int, limits: Level) -> bytes:
+    """The section's bytes; the picture is ``width`` x ``height`` luma samples."""
+    validate(params, width, height, limits)
+    head = {"precision": params.precision, "lattice_log2": params.lattice_log2}
+    coder = Encoder(SECTION)
+    _Code.of(coder, params, width, height).points()
+    return build(HEADER, head=head, count_minus1=params.count - 1) + coder.finish()
+
+
+def cost(params: Trajectories, width: int, height: int) -> float:
+    """Bits that :func:`encode` would take, within a byte or so."""
+    coder = Cost(SECTION)
+    _Code.of(coder, params, width, height).points()
+    return coder.bits + 16
+
+
+def decode(
+    data: bytes,
+    offset: int,
+    path: str,
+    width: int,
+    height: int,
+    last_frame: int,
+    limits: Level,
+    trace: TraceSink | None = None,
+) -> Trajectories:
+    """Decode a section of a clip with frames 0 .. ``last_frame``; the picture is ``width`` x ``height``."""
+    fields, used = parse(HEADER, data, offset, path)
+    count = fields.count_minus1 + 1
+    if count > limits.trajectories:
+        raise TgvError("limit-exceeded", offset, f"{path}.count_minus1", f"{count} trajectories")
+    body = data[used:]
+    coder = (
+        Decoder(SECTION, body, offset + used, path)
+        if trace is None
+        else TracingDecoder(SECTION, body, offset + used, path, trace)
+    )
+    grid = Grid.of(width, height, fields.head.precision, fields.head.lattice_log2)
+    code = _Code(coder, grid, count, last_frame, decoder=coder)
+    code.points()
+    coder.finish()
+    return Trajectories(
+        positions=np.array(code.paths, np.int32),
+        span=np.array(code.span, np.int32),
+        visible=np.array(code.visible, np.bool_),
+        instance=np.array(code.instance, np.uint8),
+        follows=np.array(code.follows, np.bool_),
+        precision=fields.head.precision,
+        lattice_log2=fields.head.lattice_log2,
+    )
+
+
+def validate(params: Trajectories, width: int, height: int, limits: Level) -> None:
+    """Raise ParameterError unless :func:`encode` can code ``params`` as they are."""
+    count, frames = params.count, params.last_frame + 1
+    if not 1 <= count <= limits.trajectories:
+        raise ParameterError("limit-exceeded", "count_minus1", f"{count} trajectories")
+    if not (0 <= params.precision <= 7 and 0 <= params.lattice_log2 <= 7):
+        raise ParameterError("out-of-range", "head", "precision and lattice_log2 are 0..7")
+    shapes = [
+        params.positions.shape,
+        params.span.shape,
+        params.visible.shape,
+        params.instance.shape,
+        params.follows.shape,
+    ]
+    if shapes != [(count, frames, 2), (count, 2), (count, frames), (count,), (count,)] or frames < 2:
+        raise ParameterError("out-of-range", "positions", f"the shapes {shapes} do not fit together")
+    first, last = params.span[:, :1], params.span[:, 1:]
+    if not ((first >= 0) & (first <= last) & (last < frames)).all():
+        raise ParameterError("out-of-range", "span", "a span lies outside the clip")
+    index = np.clip(np.arange(frames)[None], first, last)
+    if not (params.positions == np.take_along_axis(params.positions, index[..., None], 1)).all():
+        raise ParameterError("out-of-range", "positions", "positions outside a span do not repeat its ends")
+    if (params.visible & (index != np.arange(frames)[None])).any():
+        raise ParameterError("out-of-range", "visible", "a point is visible outside its span")
+    unpredicted = (params.span[:, 1] - params.span[:, 0] < 2) | (np.arange(count) == 0)
+    if (params.follows & unpredicted).any():
+        raise ParameterError("out-of-range", "follows", "a point follows where there is nothing to follow")
+    grid = Grid.of(width, height, params.precision, params.lattice_log2)
+    if not all(grid.legal(p) for path in params.positions.tolist() for p in path):
+        raise ParameterError(
+            "out-of-range", "positions", "a point is more than a picture away from the picture"
+        )
+    keys = [_order(grid, params, n) for n in range(count)]
+    if keys != sorted(keys):
+        raise ParameterError("non-canonical", "positions", "the points are not in canonical order")
+
+
+class _Code:
+    """The syntax of clause 9.2.4, once for both directions.
+
+    In an encoder the lists hold what is coded; in a decoder, which is given as ``decoder`` and makes the
+    errors, they are filled as the values come.
+    """
+
+    def __init__(
+        self, coder: BinaryCoder, grid: Grid, count: int, last: int, decoder: Decoder | None = None
+    ) -> None:
+        self.coder = coder
+        self.decoder = decoder
+        self.grid = grid
+        self.count = count
+        self.last = last
+        self.paths: Points = [[[0, 0]] * (last + 1) for _ in range(count)]
+        self.span = [[0, 0]] * count
+        self.visible = [[False] * (last + 1) for _ in range(count)]
+        self.instance = [0] * count
+        self.follows = [False] * count
+
+    @classmethod
+    def of(cls, coder: BinaryCoder, params: Trajectories, width: int, height: int) -> _Code:
+        """Ready to encode ``params``."""
+        grid = Grid.of(width, height, params.precision, params.lattice_log2)
+        code = cls(coder, grid, params.count, params.last_frame)
+        code.paths, code.span, code.visible = (
+            params.positions.tolist(),
+            params.span.tolist(),
+            params.visible.tolist(),
+        )
+        code.instance, code.follows = params.instance.tolist(), params.follows.tolist()
+        return code
+
+    def points(self) -> None:
+        """points(): every instance with the points of its two sides."""
+        coder = self.coder
+        begin, instance = 0, -1
+        while begin < self.count:
+            members, end_anchors = (0, 0) if self.decoder else self._members(begin)
+            coder.element = ("points", begin, "instance_step")
+            instance += 1 + coder.unsigned("instance_step", 0, self.instance[begin] - instance - 1)
+            if instance > 255:
+                raise self._error("out-of-range", f"instance {instance} is beyond 255")
+            coder.element = ("points", begin, "members")
+            members = 1 + coder.uniform(self.count - begin, members - 1)
+            coder.element = ("points", begin, "end_anchors")
+            if coder.bit("has_end", 0, int(end_anchors > 0)):
+                end_anchors = 1 + coder.uniform(members, end_anchors - 1)
+            self.instance[begin : begin + members] = [instance] * members
+            for side, first, end in (
+                (0, begin, begin + members - end_anchors),
+                (1, begin + members - end_anchors, begin + members),
+            ):
+                cell = 0
+                for n in range(first, end):
+                    cell = self.point(n, side, cell, end - n, begin)
+            begin += members
+
+    def _members(self, begin: int) -> tuple[int, int]:
+        """How many points the instance that begins at ``begin`` has, and how many of them end anchors."""
+        members = [n for n in range(begin, self.count) if self.instance[n] == self.instance[begin]]
+        sides = [_anchor(self.grid, self.paths[n], self.span[n])[0] for n in members]
+        return len(members), sum(sides)
+
+    def point(self, n: int, side: int, cell: int, left: int, begin: int) -> int:
+        """point(): one trajectory, and the lattice cell it returns.
+
+        ``left`` points of this side are still to come; ``begin`` is the first point of the instance.
+        """
+        coder, grid, path = self.coder, self.grid, self.paths[n]
+        coder.element = ("points", n, "anchor_gap")
+        gap = 0 if self.decoder else (grid.cell(path[self.span[n][side]]) or 0) - cell
+        shift = max(0, ((grid.cells - cell) // left).bit_length() - 2)
+        cell += coder.golomb("anchor_gap", shift, gap)
+        if cell >= grid.cells:
+            raise self._error("out-of-range", f"lattice cell {cell} is not one of {grid.cells}")
+        first, last = self._span(n)
+        anchor, other = (last, first) if side else (first, last)
+        path[anchor] = grid.anchor(cell)
+        reference = self._reference(n, anchor, begin)
+        if first < last:
+            self._displacement(n, anchor, other, reference)
+            if side and self.decoder and grid.cell(path[other]) is not None:
+                raise self._error("non-canonical", "the point could be anchored at its first frame")
+            if last - first > 1:
+                self._path_between(n, first, last, reference)
+        elif side:
+            raise self._error("non-canonical", "a point of one frame is anchored at its first frame")
+        self._visibility(n, first, last)
+        if self.decoder:
+            for t in range(first):
+                path[t] = path[first]
+            for t in range(last + 1, self.last + 1):
+                path[t] = path[last]
+        return cell
+
+    def _error(self, identifier: str, detail: str) -> Exception:
+        if self.decoder:
+            return self.decoder.error(identifier, detail)
+        return ParameterError(identifier, str(self.coder.element), detail)
+
+    def _span(self, n: int) -> tuple[int, int]:
+        coder = self.coder
+        first, last = self.span[n]
+        coder.element = ("points", n, "span")
+        if coder.bit("full_span", 0, int(first == 0 and last == self.last)):
+            first, last = 0, self.last
+        else:
+            first = coder.uniform(self.last + 1, first)
+            last = first + coder.uniform(self.last + 1 - first, last - first)
+            if first == 0 and last == self.last:
+                raise self._error("non-canonical", "the full span is coded by its flag")
+        self.span[n] = [first, last]
+        return first, last
+
+    def _reference(self, n: int, anchor: int, begin: int) -> list[list[int]] | None:
+        """The path of the nearest point before n, of its instance if there is one (clause 9.2.5)."""
+        x, y = self.paths[n][anchor]
+        best, least = None, 1 << 62
+        for path in self.paths[begin if begin < n else 0 : n]:
+            px, py = path[anchor]
+            distance = (px - x) * (px - x) + (py - y) * (py - y)
+            if distance < least:
+                best, least = path, distance
+        return best
+
+    def _displacement(self, n: int, anchor: int, other: int, reference: list[list[int]] | None) -> None:
+        coder, path = self.coder, self.paths[n]
+        coder.element = ("points", n, "displacement")
+        position = [0, 0]
+        for axis in (0, 1):
+            predicted = path[anchor][axis]
+            if reference is not None:
+                predicted += reference[other][axis] - reference[anchor][axis]
+            offset = axis + (2 if reference is not None else 0)
+            position[axis] = predicted + coder.signed("displacement", offset, path[other][axis] - predicted)
+        path[other] = position
+        self._check(position)
+
+    def _path_between(self, n: int, first: int, last: int, reference: list[list[int]] | None) -> None:
+        coder = self.coder
+        coder.element = ("points", n, "path")
+        if reference is not None:
+            self.follows[n] = bool(coder.bit("follow", 0, int(self.follows[n])))
+        self._interval(self.paths[n], first, last, reference if self.follows[n] else None)
+
+    def _interval(self, path: list[list[int]], a: int, b: int, reference: list[list[int]] | None) -> None:
+        """interval(): the positions strictly between a and b (clause 9.2.6)."""
+        coder = self.coder
+        straight = between(path[a], path[b], a, b, reference)
+        size = min(3, (b - a).bit_length() - 2)
+        offset = size + (4 if reference is not None else 0)
+        if not coder.bit("split", offset, int(straight != path[a + 1 : b])):
+            path[a + 1 : b] = straight
+            if reference is not None:
+                for position in straight:
+                    self._check(position)
+            return
+        middle = (a + b) >> 1
+        position = straight[middle - a - 1]
+        path[middle] = [
+            position[axis] + coder.signed("deviation", axis * 4 + size, path[middle][axis] - position[axis])
+            for axis in (0, 1)
+        ]
+        self._check(path[middle])
+        if middle - a > 1:
+            self._interval(path, a, middle, reference)
+        if b - middle > 1:
+            self._interval(path, middle, b, reference)
+        if path[a + 1 : b] == straight:
+            raise self._error("non-canonical", "an interval is split for nothing")
+
+    def _visibility(self, n: int, first: int, last: int) -> None:
+        """visibility(): inside the picture, or runs of frames (clause 9.2.7)."""
+        coder = self.coder
+        coder.element = ("points", n, "visibility")
+        default = [self.grid.inside(p) for p in self.paths[n][first : last + 1]]
+        shown = self.visible[n][first : last + 1]
+        if coder.bit("explicit_visibility", 0, int(shown != default)):
+            state = coder.bypass(1, int(shown[0]))
+            runs: list[bool] = []
+            while len(runs) < len(default):
+                left = len(default) - len(runs)
+                run = 0
+                while not self.decoder and run < left and shown[len(runs) + run] == bool(state):
+                    run += 1
+                runs += [bool(state)] * (1 + coder.uniform(left, run - 1))
+                state = 1 - state
+            if runs == default:
+                raise self._error("non-canonical", "the default visibility is coded explicitly")
+            shown = runs
+        else:
+            shown = default
+        self.visible[n][first : last + 1] = shown
+
+    def _check(self, position: list[int]) -> None:
+        if not self.grid.legal(position):
+            raise self._error("out-of-range", f"the position {position} is too far from the picture")
+
+
+def between(
+    start: list[int], end: list[int], a: int, b: int, reference: list[list[int]] | None
+) -> list[list[int]]:
+    """Positions strictly between frames a and b, straight or along the reference path (clause 9.2.6)."""
+    if reference is None:
+        return [[interpolate(start[i], end[i], t - a, b - a) for i in (0, 1)] for t in range(a + 1, b)]
+    ra, rb = reference[a], reference[b]
+    return [
+        [reference[t][i] + interpolate(start[i] - ra[i], end[i] - rb[i], t - a, b - a) for i in (0, 1)]
+        for t in range(a + 1, b)
+    ]
