@@ -19,90 +19,99 @@ _RESIDUAL_BITS = (0.6, 3.2, 4.4, 5.4, 6.2, 6.8, 7.4, 7.8)
 _SPLIT_BITS = (0.35, 1.8)
 
 
-@dataclass(frozen=True)
-class Quantiser:
-    """Settings of the quantisation; distances in luma samples.
+Path = list[list[int]]
 
-    ``precision`` and ``lattice_log2`` as in the bitstream; ``rate_weight`` in squared samples, summed over
-    the frames of a path, per bit.
+
+@dataclass(eq=False)
+class Quantiser:
+    """Quantises choices of a clip's tracks; distances in luma samples.
+
+    ``positions`` float32 [M, L+1, 2] and ``instance`` uint8 [M] are those of all tracks; ``width`` and
+    ``height`` of the picture. ``precision`` and ``lattice_log2`` as in the bitstream; ``rate_weight`` in
+    squared samples, summed over the frames of a path, per bit.
     """
 
+    positions: NDArray[np.float32]
+    instance: NDArray[np.uint8]
     width: int
     height: int
     precision: int = 3
     lattice_log2: int = 4
     rate_weight: float = 2.0
 
+    def __post_init__(self) -> None:
+        self._grid = Grid.of(self.width, self.height, self.precision, self.lattice_log2)
+        # Most tracks keep their reference point from one choice to the next. The reference path is kept
+        # with the result, so that its identity stays unique.
+        self._known: dict[tuple[int, int, int], tuple[Path, bool, Path | None]] = {}
+
     @property
     def unit(self) -> float:
         """Luma samples in a position unit."""
         return 8 / (1 << self.precision)
 
-    def __call__(
-        self, positions: NDArray[np.float32], instance: NDArray[np.uint8]
-    ) -> tuple[Trajectories, NDArray[np.intp]]:
-        """Trajectories of the tracks ``positions`` float32 [N, L+1, 2], and which track each one codes.
+    def __call__(self, tracks: NDArray[np.intp]) -> Trajectories:
+        """Trajectories of ``tracks``, indices [N].
 
         Tracks whose neither end lies in the picture, and all but one of a lattice cell, are left out.
         """
-        grid = Grid.of(self.width, self.height, self.precision, self.lattice_log2)
-        paths: list[list[list[int]]] = []
+        grid = self._grid
+        paths: list[Path] = []
         follows: list[bool] = []
         kept: list[int] = []
-        for n, side, anchor in self._order(grid, positions, instance):
-            same = [path for path, m in zip(paths, kept, strict=True) if instance[m] == instance[n]]
-            path, follow = self._path(self._target(positions[n], side, anchor), side, same or paths)
+        for n, side, anchor in self._order(tracks):
+            same = [path for path, m in zip(paths, kept, strict=True) if self.instance[m] == self.instance[n]]
+            path, follow = self._coded(n, side, anchor, same or paths)
             if all(grid.legal(p) for p in path) and not (side and grid.cell(path[0]) is not None):
                 paths.append(path)
                 follows.append(follow)
                 kept.append(n)
-        coded = np.array(paths, np.int32).reshape(-1, positions.shape[1], 2)
-        inside = np.array([[grid.inside(p) for p in path] for path in paths], np.bool_).reshape(
-            coded.shape[:2]
-        )
-        return (
-            Trajectories(
-                coded,
-                np.tile(np.array([0, positions.shape[1] - 1], np.int32), (len(paths), 1)),
-                inside,
-                instance[kept].astype(np.uint8),
-                np.array(follows, np.bool_),
-                self.precision,
-                self.lattice_log2,
-            ),
-            np.array(kept, np.intp),
+        frames = self.positions.shape[1]
+        inside = np.array([[grid.inside(p) for p in path] for path in paths], np.bool_)
+        return Trajectories(
+            positions=np.array(paths, np.int32).reshape(-1, frames, 2),
+            span=np.tile(np.array([0, frames - 1], np.int32), (len(paths), 1)),
+            visible=inside.reshape(-1, frames),
+            instance=self.instance[kept].astype(np.uint8),
+            follows=np.array(follows, np.bool_),
+            precision=self.precision,
+            lattice_log2=self.lattice_log2,
         )
 
-    def _order(
-        self, grid: Grid, positions: NDArray[np.float32], instance: NDArray[np.uint8]
-    ) -> list[tuple[int, int, list[int]]]:
+    def _order(self, tracks: NDArray[np.intp]) -> list[tuple[int, int, list[int]]]:
         """(track, side, anchor) in canonical order."""
+        grid = self._grid
         taken: dict[tuple[int, int, int], int] = {}
-        for n in range(len(positions)):
+        for n in tracks.tolist():
             for side in (0, 1):
-                x, y = np.floor((positions[n, -side] + 0.5) / self.unit).astype(int).tolist()
+                x, y = np.floor((self.positions[n, -side] + 0.5) / self.unit).astype(int).tolist()
                 if grid.inside([x, y]):
                     cell = (y >> self.lattice_log2) * grid.columns + (x >> self.lattice_log2)
-                    taken.setdefault((int(instance[n]), side, cell), n)
+                    taken.setdefault((int(self.instance[n]), side, cell), n)
                     break
         return [(n, side, grid.anchor(cell)) for (_, side, cell), n in sorted(taken.items())]
+
+    def _coded(self, n: int, side: int, anchor: list[int], coded: list[Path]) -> tuple[Path, bool]:
+        """The path of track n after ``coded`` ones, and whether it follows its reference."""
+        end = -1 if side else 0
+        reference = None
+        if coded:
+            reference = min(coded, key=lambda p: (p[end][0] - anchor[0]) ** 2 + (p[end][1] - anchor[1]) ** 2)
+        key = n, side, id(reference)
+        if key not in self._known:
+            path, follow = self._path(self._target(self.positions[n], side, anchor), side, reference)
+            self._known[key] = path, follow, reference
+        return self._known[key][:2]
 
     def _target(self, track: NDArray[np.float32], side: int, anchor: list[int]) -> NDArray[np.float64]:
         """The track in units, shifted so that its end ``side`` lies on the anchor."""
         motion = (track - track[-side]).astype(np.float64) / self.unit
         return motion + np.array(anchor, np.float64)
 
-    def _path(
-        self, target: NDArray[np.float64], side: int, coded: list[list[list[int]]]
-    ) -> tuple[list[list[int]], bool]:
+    def _path(self, target: NDArray[np.float64], side: int, reference: Path | None) -> tuple[Path, bool]:
         length = len(target) - 1
         anchor, other = (length, 0) if side else (0, length)
         start = target[anchor].astype(int).tolist()
-        reference = None
-        if coded:
-            reference = min(
-                coded, key=lambda p: (p[anchor][0] - start[0]) ** 2 + (p[anchor][1] - start[1]) ** 2
-            )
         # The whole path leans on its far end: an error there shrinks linearly towards the anchor.
         weight = self.unit**2 * length / 3
         end = []

@@ -35,6 +35,7 @@ from tgv_format.end import EndOfSequence
 from tgv_format.errors import IDENTIFIERS, TgvError
 from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Codec, Keyframe, Role
+from tgv_format.levels import LEVELS
 from tgv_format.reader import Reader
 from tgv_format.sequence import SequenceHeader
 from tgv_format.text import Text
@@ -557,6 +558,7 @@ def test_a_search_for_the_next_unit_ends() -> None:
     source = CountingUnits(head + hostile)
     source.signature()
     source.read()
+    source.max_bytes = LEVELS[3].unit_bytes
     assert not source.resynchronise()
     assert source.peeked < 4 * (1 << 26)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -33,7 +34,7 @@ from tgv_format import trajectories as points
 from tgv_format.canonical import digest, dumps
 from tgv_format.clip import Clip
 from tgv_format.end import EndOfSequence
-from tgv_format.entropy import TraceSink
+from tgv_format.entropy import Encoder, TraceSink
 from tgv_format.errors import TgvError
 from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Codec, Keyframe, Role
@@ -582,6 +583,99 @@ def test_interpolate(first: int, last: int, steps: int, step: int) -> None:
     """The nearest integer, halves rounded up."""
     exact = first + Fraction((last - first) * step, steps)
     assert interpolate(first, last, step, steps) == (exact + Fraction(1, 2)).__floor__()
+
+
+# One point in a picture of one lattice cell, over frames 0 and 1, symbol by symbol (clause 9.2.4).
+
+
+def crafted(*symbols: Callable[[Encoder], object]) -> bytes:
+    coder = Encoder("trajectories")
+    for symbol in symbols:
+        symbol(coder)
+    return b"\0\0" + coder.finish()
+
+
+def bit(name: str, value: int) -> Callable[[Encoder], object]:
+    return lambda coder: coder.bit(name, 0, value)
+
+
+def number(name: str, value: int) -> Callable[[Encoder], object]:
+    return lambda coder: coder.unsigned(name, 0, value)
+
+
+def uniform(count: int, value: int) -> Callable[[Encoder], object]:
+    return lambda coder: coder.uniform(count, value)
+
+
+START = (number("instance_step", 0), bit("has_end", 0), number("anchor_gap", 0))
+AT_END = (number("instance_step", 0), bit("has_end", 1), number("anchor_gap", 0))
+STILL = (bit("displacement_zero", 1), lambda coder: coder.bit("displacement_zero", 1, 1))
+DEFAULT = (bit("explicit_visibility", 0),)
+VISIBLE = (bit("explicit_visibility", 1), lambda coder: coder.bypass(1, 1))
+
+
+def test_a_section_symbol_by_symbol() -> None:
+    plain = decode_points(crafted(*START, bit("full_span", 1), *STILL, *DEFAULT), (8, 8), 1)
+    assert plain.to_json() == still(1, 1, (8, 8)).to_json()
+    shown = (bit("explicit_visibility", 1), lambda coder: coder.bypass(1, 0), uniform(2, 0), uniform(1, 0))
+    half = decode_points(crafted(*START, bit("full_span", 1), *STILL, *shown), (8, 8), 1)
+    assert half.visible.tolist() == [[False, True]]
+    short = (bit("full_span", 0), uniform(2, 1), uniform(1, 0))
+    last = decode_points(crafted(*START, *short, *DEFAULT), (8, 8), 1)
+    assert last.span.tolist() == [[1, 1]]
+    assert last.visible.tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "expected", "element"),
+    [
+        ((number("instance_step", 256),), "out-of-range", "instance_step"),
+        ((*START[:2], number("anchor_gap", 1)), "out-of-range", "anchor_gap"),
+        ((*START, bit("full_span", 0), uniform(2, 0), uniform(2, 1)), "non-canonical", "span"),
+        ((*AT_END, bit("full_span", 0), uniform(2, 1), uniform(1, 0)), "non-canonical", ""),
+        ((*AT_END, bit("full_span", 1), *STILL), "non-canonical", "displacement"),
+        (
+            (*START, bit("full_span", 1), lambda coder: coder.signed("displacement", 0, 130)),
+            "out-of-range",
+            "displacement",
+        ),
+        ((*START, bit("full_span", 1), *STILL, *VISIBLE, uniform(2, 1)), "non-canonical", "visibility"),
+    ],
+)
+def test_other_codings_of_the_same(
+    symbols: tuple[Callable[[Encoder], object], ...], expected: str, element: str
+) -> None:
+    with pytest.raises(TgvError) as caught:
+        decode_points(crafted(*symbols), (8, 8), 1)
+    assert identifier(caught) == expected
+    assert caught.value.path.startswith("clip[0].trajectories.points[0].")
+    assert element in caught.value.path
+
+
+def test_an_interval_that_is_split_for_nothing() -> None:
+    start = (*START, bit("full_span", 1), *STILL)
+    zero = (lambda coder: coder.signed("deviation", 0, 0), lambda coder: coder.signed("deviation", 4, 0))
+    assert decode_points(crafted(*start, bit("split", 0), *DEFAULT), (8, 8), 2).last_frame == 2
+    with pytest.raises(TgvError) as caught:
+        decode_points(crafted(*start, bit("split", 1), *zero), (8, 8), 2)
+    assert identifier(caught) == "non-canonical"
+
+
+def test_the_reference_point_is_the_first_of_the_nearest() -> None:
+    """Of two points at the same distance, the earlier one predicts the displacement."""
+    size = (24, 16)
+    params = still(3, 1, size)
+    params.positions[:, 0] = [[0, 0], [2, 0], [1, 1]]
+    params.positions[:, 1] = [[1, 0], [2, 1], [2, 1]]
+    records: list[dict[str, object]] = []
+    decode_points(encode_points(params, size), size, 1, records.append)
+
+    def zeros(n: int) -> list[object]:
+        path = f"clip[0].trajectories.points[{n}].displacement"
+        return [r["value"] for r in records if r["path"] == path and "zero" in str(r["context"])]
+
+    assert zeros(1) == [0, 0]
+    assert zeros(2) == [1, 1], "it moves as the first one does"
 
 
 # --- Clips and whole streams
