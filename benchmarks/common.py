@@ -192,15 +192,15 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(found) if found else float("nan")
 
 
-def table(rows: Sequence[Row], columns: dict[str, str]) -> str:
+def table(rows: Sequence[Row], columns: dict[str, str], medians: bool = True) -> str:
     """Columns (key: format) of ``rows`` as text, the medians of all numbers below them; None is a dash."""
     numbers = {k for k in columns if all(isinstance(r[k], int | float | None) for r in rows)}
-    medians = {k: median(r[k] for r in rows if r[k] is not None) if k in numbers else "" for k in columns}
+    middle = {k: median(r[k] for r in rows if r[k] is not None) if k in numbers else "" for k in columns}
     texts = [
         ["-" if r[k] is None else f"{r[k]:{f if k in numbers else ''}}" for k, f in columns.items()]
-        for r in [*rows, medians]
+        for r in [*rows, middle][: None if medians else -1]
     ]
-    if next(iter(columns)) not in numbers:
+    if medians and next(iter(columns)) not in numbers:
         texts[-1][0] = "median"
     cells = [list(columns), *texts]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -211,7 +211,8 @@ def table(rows: Sequence[Row], columns: dict[str, str]) -> str:
         ).rstrip()
         for line in cells
     ]
-    lines.insert(-1, "-" * max(map(len, lines)))
+    if medians:
+        lines.insert(-1, "-" * max(map(len, lines)))
     return "\n".join(lines)
 
 

@@ -399,7 +399,11 @@ def main(argv: list[str] | None = None) -> int:
         outcomes = list(chain(inside, outside))
         rows, failed = summarise(streams, outcomes)
         concealed = list(progress(conceal(streams[1], folder), "conceal"))
-    print(table(rows, {"stream": "", "kind": "", "bytes": ".0f", "cases": ".0f", "identifiers": ""}))
+    print(
+        table(
+            rows, {"stream": "", "kind": "", "bytes": ".0f", "cases": ".0f", "identifiers": ""}, medians=False
+        )
+    )
     slowest = max(outcomes, key=lambda o: o.seconds)
     peak = max(o.peak_mib for o in outcomes)
     print(

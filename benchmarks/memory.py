@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     counts = [round(float(m) * 60 * video.rate) for m in args.minutes.split(",")]
     rows = [measure(video, args.size, count) for count in progress(counts, "memory")]
     print(f"{path.stem} at {args.size[0]}x{args.size[1]}\n")
-    print(table(rows, dict.fromkeys(rows[0], ".0f") | {"minutes": ".2f"}))
+    print(table(rows, dict.fromkeys(rows[0], ".0f") | {"minutes": ".2f"}, medians=False))
     result = {"benchmark": "memory", "clip": path.stem, "size": args.size, "rows": rows}
     return conclude(args, result, targets(rows))
 

@@ -213,8 +213,10 @@ def _growth(name: str, amount: int, encoding: Figures, decoding: Figures) -> Row
         "": name,
         "amount": amount,
         "enc s": encoding.seconds,
+        "enc cpu s": encoding.cpu_seconds,
         "enc MiB": encoding.peak_mib,
         "dec s": decoding.seconds,
+        "dec cpu s": decoding.cpu_seconds,
         "dec MiB": decoding.peak_mib,
     }
 
@@ -252,10 +254,13 @@ def main(argv: list[str] | None = None) -> int:
     paths = find_clips(args)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        ratios = ("enc/x264", "dec/x264", "dec/numpy")
         rows = [measure(path, args.size, args.repeat, folder) for path in progress(paths, "speed")]
         print(
             table(
-                rows, dict.fromkeys(rows[0], ".1f") | {"frames": ".0f", "enc/x264": ".3f", "dec/x264": ".3f"}
+                rows,
+                dict.fromkeys(rows[0], ".1f")
+                | {"frames": ".0f", "enc/x264": ".3f", "dec/x264": ".3f", "dec/numpy": ".3f"},
             )
         )
         result: Row = {"benchmark": "speed", "size": args.size, "rows": rows}
@@ -267,9 +272,9 @@ def main(argv: list[str] | None = None) -> int:
             for what in ("length", "pixels"):
                 grown = result[what]
                 print(f"\nGrowth with {what}, {paths[0].stem}")
-                print(table(grown, dict.fromkeys(grown[0], ".1f") | {"amount": ".0f"}))
-                powers = ", ".join(f"{k[:3]}: {exponent(grown, k):.2f}" for k in ("enc s", "dec s"))
-                print(f"seconds ~ {what} to the power of ({powers})")
+                print(table(grown, dict.fromkeys(grown[0], ".1f") | {"amount": ".0f"}, medians=False))
+                powers = ", ".join(f"{k[:3]}: {exponent(grown, k):.2f}" for k in ("enc cpu s", "dec cpu s"))
+                print(f"processor seconds ~ {what} to the power of ({powers})")
     return conclude(args, result, targets(rows, result["help seconds"]))
 
 

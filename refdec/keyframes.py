@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from functools import cache
 from typing import cast
 
 import numpy as np
@@ -68,15 +66,6 @@ def _double_rows(p: NDArray[np.int32]) -> NDArray[np.int32]:
     return out
 
 
-@cache
-def _silence() -> None:
-    """FFmpeg's messages would break the rule of one line for a bad stream."""
-    import av.logging
-
-    av.logging.set_level(None)
-    logging.getLogger("libav").setLevel(logging.CRITICAL)
-
-
 def _av1(payload: bytes, width: int, height: int, offset: int, path: str) -> Picture:
     import av
     from av.video.codeccontext import VideoCodecContext
@@ -87,7 +76,6 @@ def _av1(payload: bytes, width: int, height: int, offset: int, path: str) -> Pic
         raise TgvError("keyframe-invalid", offset + error.offset, path, str(error)) from None
     if types[0] != obu.ObuType.SEQUENCE_HEADER or not set(types) <= set(obu.ObuType):
         raise TgvError("keyframe-invalid", offset, path, f"OBU types {types} make no keyframe")
-    _silence()
     context = cast(VideoCodecContext, VideoCodecContext.create("libdav1d", "r"))
     context.options = {
         # Keeps dav1d from allocating pictures of another size than the one announced.

@@ -377,6 +377,7 @@ def expansion() -> str:
         put("bytes of a section with the most points, each alive in all frames", largest_section(level))
         put("bytes of its positions as 32-bit numbers", level.trajectories * (frames + 1) * 8)
         put("weights computed for one frame with these points", nodes * level.trajectories)
+        put("bytes of a trajectory section", level.section_bytes)
         put("bytes that a text can expand to", level.text_bytes)
         put("bytes of a unit", level.unit_bytes)
     return table(["worst case", *(f"level {n}" for n in LEVELS)], [[k, *v] for k, v in rows.items()])

@@ -60,6 +60,7 @@ def test_table_has_medians_and_dashes() -> None:
     lines = common.table(rows, {"clip": "", "dB": ".2f"}).splitlines()
     assert [line.split() for line in lines[1:4]] == [["a", "1.00"], ["b", "-"], ["c", "4.00"]]
     assert lines[-1].split() == ["median", "2.50"]
+    assert len(common.table(rows, {"clip": "", "dB": ".2f"}, medians=False).splitlines()) == 4
 
 
 def test_failing_command_is_an_error(tmp_path: Path) -> None:
@@ -134,8 +135,8 @@ def test_speed(video: Path, tmp_path: Path) -> None:
     assert all(math.isfinite(v) and v > 0 for k, v in row.items() if k not in ("clip", "kbin", "kbin/s"))
     (grown,) = speed.growth_with_length(video, SIZE, [2], tmp_path)
     assert grown["amount"] == 2 * FRAMES
-    slower = grown | {"amount": 4 * FRAMES, "enc s": 4 * grown["enc s"]}
-    assert speed.exponent([grown, slower], "enc s") == pytest.approx(2)
+    slower = grown | {"amount": 4 * FRAMES, "enc cpu s": 4 * grown["enc cpu s"]}
+    assert speed.exponent([grown, slower], "enc cpu s") == pytest.approx(2)
 
 
 def test_memory(video: Path) -> None:

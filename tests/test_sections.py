@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -357,7 +356,6 @@ def test_texts_that_cannot_be_coded() -> None:
     for bad in ("e\u0301", "\ud800", "x" * 65537, "é" * 32769):
         with pytest.raises(ParameterError):
             text.encode(Text(bad), LIMITS)
-    assert unicodedata.is_normalized("NFC", "é")
 
 
 # --- Trajectories
@@ -711,3 +709,17 @@ def test_streams(s: Stream) -> None:
     assert header == s.header
     assert [e.to_json() for e in elements[:-1]] == [u.to_json() for u in s.units]
     assert write(header, elements[:-1]) == data
+
+
+def test_a_section_beyond_its_limit() -> None:
+    """TGV-TRJ-1, on both sides."""
+    size, small = (64, 64), replace(LEVELS[1], section_bytes=8)
+    params = replace(still(40, 2, size), precision=0)
+    data = points.encode(params, *size, LEVELS[1])
+    assert len(data) > 8
+    with pytest.raises(ParameterError) as refused:
+        points.encode(params, *size, small)
+    assert identifier(refused) == "limit-exceeded"
+    with pytest.raises(TgvError) as caught:
+        points.decode(data, 0, "clip[0].trajectories", *size, params.last_frame, small)
+    assert identifier(caught) == "limit-exceeded"

@@ -165,7 +165,10 @@ def encode(params: Trajectories, width: int, height: int, limits: Level) -> byte
     head = {"precision": params.precision, "lattice_log2": params.lattice_log2}
     coder = Encoder(SECTION)
     _Code.of(coder, params, width, height).points()
-    return build(HEADER, head=head, count_minus1=params.count - 1) + coder.finish()
+    data = build(HEADER, head=head, count_minus1=params.count - 1) + coder.finish()
+    if len(data) > limits.section_bytes:
+        raise ParameterError("limit-exceeded", "trajectories", f"a section of {len(data)} bytes")
+    return data
 
 
 def cost(params: Trajectories, width: int, height: int) -> float:
@@ -186,6 +189,8 @@ def decode(
     trace: TraceSink | None = None,
 ) -> Trajectories:
     """Decode a section of a clip with frames 0 .. ``last_frame``; the picture is ``width`` x ``height``."""
+    if len(data) > limits.section_bytes:
+        raise TgvError("limit-exceeded", offset, path, f"a section of {len(data)} bytes")
     fields, used = parse(HEADER, data, offset, path)
     count = fields.count_minus1 + 1
     if count > limits.trajectories:
