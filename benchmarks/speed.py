@@ -256,13 +256,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(name)
         ratios = ("enc/x264", "dec/x264", "dec/numpy")
         rows = [measure(path, args.size, args.repeat, folder) for path in progress(paths, "speed")]
-        print(
-            table(
-                rows,
-                dict.fromkeys(rows[0], ".1f")
-                | {"frames": ".0f", "enc/x264": ".3f", "dec/x264": ".3f", "dec/numpy": ".3f"},
-            )
-        )
+        columns = dict.fromkeys(rows[0], ".1f") | dict.fromkeys(ratios, ".3f") | {"frames": ".0f"}
+        print(table(rows, columns))
         result: Row = {"benchmark": "speed", "size": args.size, "rows": rows}
         result["help seconds"] = help_seconds(2 * args.repeat)
         print(f"\nrefdec --help: {result['help seconds']:.3f} s")

@@ -62,7 +62,7 @@ class Quantiser:
         for n, side, anchor in self._order(tracks):
             same = [path for path, m in zip(paths, kept, strict=True) if self.instance[m] == self.instance[n]]
             path, follow = self._coded(n, side, anchor, same or paths)
-            if all(grid.legal(p) for p in path) and not (side and grid.cell(path[0]) is not None):
+            if grid.all_legal(path) and not (side and grid.cell(path[0]) is not None):
                 paths.append(path)
                 follows.append(follow)
                 kept.append(n)

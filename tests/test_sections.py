@@ -42,7 +42,7 @@ from tgv_format.picture import Colour
 from tgv_format.sequence import FRAME_RATES, SequenceHeader
 from tgv_format.syntax import ParameterError
 from tgv_format.text import Text
-from tgv_format.trajectories import Grid, Trajectories, interpolate
+from tgv_format.trajectories import Grid, Trajectories, between
 
 LIMITS = LEVELS[1]
 
@@ -576,11 +576,12 @@ def test_grid(width: int, height: int, precision: int, lattice_log2: int) -> Non
     assert not grid.legal([0, 2 * grid.height + 128])
 
 
-@given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6), st.integers(1, 255), st.integers(0, 255))
-def test_interpolate(first: int, last: int, steps: int, step: int) -> None:
-    """The nearest integer, halves rounded up."""
-    exact = first + Fraction((last - first) * step, steps)
-    assert interpolate(first, last, step, steps) == (exact + Fraction(1, 2)).__floor__()
+@given(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6), st.integers(2, 255), st.integers(0, 9))
+def test_interpolation(first: int, last: int, steps: int, a: int) -> None:
+    """The nearest integers, halves rounded up."""
+    exact = [first + Fraction((last - first) * step, steps) for step in range(1, steps)]
+    nearest = [(e + Fraction(1, 2)).__floor__() for e in exact]
+    assert between([first, -last], [last, -last], a, a + steps, None) == [[n, -last] for n in nearest]
 
 
 # One point in a picture of one lattice cell, over frames 0 and 1, symbol by symbol (clause 9.2.4).

@@ -48,7 +48,10 @@ _MODELS: list[Any] = [None, *(_model(p) for p in range(1, 4096))]
 
 
 class Contexts:
-    """The adaptive state of one section: two estimators and a counter per context (clause 8.4)."""
+    """The adaptive state of one section: two estimators and a rate per context (clause 8.4).
+
+    ``first`` is the index of the first context of each set; ``signed`` those of a signed value's three sets.
+    """
 
     def __init__(self, states: dict[str, list[int]]) -> None:
         self.first: dict[str, int] = {}
@@ -59,23 +62,27 @@ class Contexts:
             self.fast += initial
             self.names += [f"{name}[{i}]" for i in range(len(initial))]
         self.slow = list(self.fast)
-        self.count = [0] * len(self.fast)
+        self.rate = [_START] * len(self.fast)
+        stems = [name.removesuffix("_zero") for name in states if name.endswith("_zero")]
+        self.signed = {
+            stem: (self.first[f"{stem}_zero"], self.first[f"{stem}_sign"], self.first[f"{stem}_magnitude"])
+            for stem in stems
+        }
 
     def probability(self, index: int) -> int:
         return (self.fast[index] + self.slow[index]) >> 5
 
     def update(self, index: int, bit: int) -> None:
-        rate = self.count[index] + _START
-        fast = rate if rate < _FAST else _FAST
-        slow = rate if rate < _SLOW else _SLOW
-        if slow == rate:
-            self.count[index] += 1
+        fast, slow, rate = self.fast[index], self.slow[index], self.rate[index]
+        quick = rate if rate < _FAST else _FAST
         if bit:
-            self.fast[index] += (65535 - self.fast[index]) >> fast
-            self.slow[index] += (65535 - self.slow[index]) >> slow
+            self.fast[index] = fast + ((65535 - fast) >> quick)
+            self.slow[index] = slow + ((65535 - slow) >> rate)
         else:
-            self.fast[index] -= self.fast[index] >> fast
-            self.slow[index] -= self.slow[index] >> slow
+            self.fast[index] = fast - (fast >> quick)
+            self.slow[index] = slow - (slow >> rate)
+        if rate < _SLOW:
+            self.rate[index] = rate + 1
 
 
 class BinaryCoder:
@@ -96,18 +103,20 @@ class BinaryCoder:
     def _fail(self, identifier: str, detail: str) -> Exception:
         raise NotImplementedError
 
-    def bit(self, name: str, offset: int, value: int = 0) -> int:
-        """One bit in context ``name[offset]``."""
+    def _adaptive(self, index: int, value: int) -> int:
         contexts = self._contexts
-        index = contexts.first[name] + offset
         bit = self._code(index, contexts.probability(index), value)
         contexts.update(index, bit)
         return bit
 
+    def bit(self, name: str, offset: int, value: int = 0) -> int:
+        """One bit in context ``name[offset]``."""
+        return self._adaptive(self._contexts.first[name] + offset, value)
+
     def bypass(self, bits: int, value: int = 0) -> int:
         """A value of ``bits`` equiprobable bits, most significant first."""
         result = 0
-        for shift in reversed(range(bits)):
+        for shift in range(bits - 1, -1, -1):
             result = result << 1 | self._code(BYPASS, HALF, value >> shift & 1)
         return result
 
@@ -123,18 +132,19 @@ class BinaryCoder:
         return result
 
     def unsigned(self, name: str, offset: int, value: int = 0) -> int:
-        """A value of ``0 .. UNSIGNED_MAX``: unary prefix in contexts, Exp-Golomb escape.
+        """A value of ``0 .. UNSIGNED_MAX``: unary prefix, then Exp-Golomb.
 
-        The prefix uses the contexts ``name[offset] .. name[offset + prefix_contexts - 1]``.
+        Uses the contexts ``name[offset] .. name[offset + prefix_contexts - 1]``.
         """
-        prefix = 0
-        while prefix < _UNARY and self.bit(name, offset + min(prefix, _PREFIX - 1), int(value > prefix)):
-            prefix += 1
-        if prefix < _UNARY:
-            return prefix
+        return self._unsigned(self._contexts.first[name] + offset, value)
+
+    def _unsigned(self, first: int, value: int) -> int:
+        for prefix in range(_UNARY):
+            if not self._adaptive(first + prefix, int(value > prefix)):
+                return prefix
         escape = max(value - _UNARY, 0) + 1
         length = 0
-        while self._code(BYPASS, HALF, int(escape >> (length + 1) > 0)):
+        while self._adaptive(first + min(_UNARY + length, _PREFIX - 1), int(escape >> (length + 1) > 0)):
             length += 1
             if length > _ESCAPE_BITS:
                 raise self._fail("out-of-range", f"an escape longer than {_ESCAPE_BITS} bits")
@@ -150,11 +160,12 @@ class BinaryCoder:
 
         Contexts: ``NAME_zero[offset]``, ``NAME_sign[offset]`` and a row ``offset`` of ``NAME_magnitude``.
         """
-        if self.bit(f"{name}_zero", offset, int(value == 0)):
+        zero, sign, magnitude = self._contexts.signed[name]
+        if self._adaptive(zero + offset, int(value == 0)):
             return 0
-        negative = self.bit(f"{name}_sign", offset, int(value < 0))
-        magnitude = 1 + self.unsigned(f"{name}_magnitude", offset * _PREFIX, abs(value) - 1)
-        return -magnitude if negative else magnitude
+        negative = self._adaptive(sign + offset, int(value < 0))
+        size = 1 + self._unsigned(magnitude + offset * _PREFIX, abs(value) - 1)
+        return -size if negative else size
 
 
 class Encoder(BinaryCoder):
@@ -210,15 +221,17 @@ class Decoder(BinaryCoder):
         self._offset = offset
         self._path = path
         words = np.frombuffer(data + b"\0" * (-len(data) % 4), ">u4").astype(np.uint32)
-        self._coder = constriction.stream.queue.RangeDecoder(words)
         self._echo = constriction.stream.queue.RangeEncoder()
+        self._decode_symbol = constriction.stream.queue.RangeDecoder(words).decode
+        self._encode_symbol = self._echo.encode
 
     def _code(self, index: int, probability: int, bit: int) -> int:
+        model = _MODELS[probability]
         try:
-            bit = self._coder.decode(_MODELS[probability])
+            bit = self._decode_symbol(model)
         except AssertionError:
             raise self._fail("entropy-invalid", "the data is no message of this model") from None
-        self._echo.encode(bit, _MODELS[probability])
+        self._encode_symbol(bit, model)
         return bit
 
     def error(self, identifier: str, detail: str) -> TgvError:

@@ -113,17 +113,17 @@ class Grid:
     def inside(self, position: list[int]) -> bool:
         return 0 <= position[0] < self.width and 0 <= position[1] < self.height
 
+    def all_legal(self, path: list[list[int]]) -> bool:
+        """Whether all positions are legal; legal ones fill a rectangle."""
+        xs, ys = [x for x, _ in path], [y for _, y in path]
+        return self.legal([min(xs), min(ys)]) and self.legal([max(xs), max(ys)])
+
     def legal(self, position: list[int]) -> bool:
         """Positions reach one picture size beyond the picture, and a lattice cell."""
         return (
             -self.width <= position[0] < 2 * self.width + 128
             and -self.height <= position[1] < 2 * self.height + 128
         )
-
-
-def interpolate(first: int, last: int, step: int, steps: int) -> int:
-    """The integer nearest to the point ``step / steps`` of the way, halves rounded up (clause 9.2.6)."""
-    return first + ((last - first) * step * 2 + steps) // (2 * steps)
 
 
 def canonical(params: Trajectories, width: int, height: int) -> tuple[Trajectories, NDArray[np.intp]]:
@@ -244,7 +244,7 @@ def validate(params: Trajectories, width: int, height: int, limits: Level) -> No
     if (params.follows & unpredicted).any():
         raise ParameterError("out-of-range", "follows", "a point follows where there is nothing to follow")
     grid = Grid.of(width, height, params.precision, params.lattice_log2)
-    if not all(grid.legal(p) for path in params.positions.tolist() for p in path):
+    if not grid.all_legal(params.positions.reshape(-1, 2).tolist()):
         raise ParameterError(
             "out-of-range", "positions", "a point is more than a picture away from the picture"
         )
@@ -403,34 +403,35 @@ class _Code:
     def _interval(self, path: list[list[int]], a: int, b: int, reference: list[list[int]] | None) -> None:
         """interval(): the positions strictly between a and b (clause 9.2.6)."""
         coder = self.coder
-        straight = between(path[a], path[b], a, b, reference)
         size = min(3, (b - a).bit_length() - 2)
         offset = size + (4 if reference is not None else 0)
-        if not coder.bit("split", offset, int(straight != path[a + 1 : b])):
-            path[a + 1 : b] = straight
-            if reference is not None:
-                for position in straight:
-                    self._check(position)
+        split = 0
+        if not self.decoder:
+            split = int(between(path[a], path[b], a, b, reference) != path[a + 1 : b])
+        if not coder.bit("split", offset, split):
+            path[a + 1 : b] = between(path[a], path[b], a, b, reference)
+            if reference is not None and not self.grid.all_legal(path[a + 1 : b]):
+                raise self._error("out-of-range", "a path goes too far from the picture")
             return
         middle = (a + b) >> 1
-        position = straight[middle - a - 1]
-        path[middle] = [
-            position[axis] + coder.signed("deviation", axis * 4 + size, path[middle][axis] - position[axis])
-            for axis in (0, 1)
-        ]
+        [[x, y]] = _way(path[a], path[b], a, b, range(middle, middle + 1), reference)
+        dx = coder.signed("deviation", size, path[middle][0] - x)
+        dy = coder.signed("deviation", 4 + size, path[middle][1] - y)
+        path[middle] = [x + dx, y + dy]
         self._check(path[middle])
         if middle - a > 1:
             self._interval(path, a, middle, reference)
         if b - middle > 1:
             self._interval(path, middle, b, reference)
-        if path[a + 1 : b] == straight:
+        if not (dx or dy) and path[a + 1 : b] == between(path[a], path[b], a, b, reference):
             raise self._error("non-canonical", "an interval is split for nothing")
 
     def _visibility(self, n: int, first: int, last: int) -> None:
         """visibility(): inside the picture, or runs of frames (clause 9.2.7)."""
         coder = self.coder
         coder.element = ("points", n, "visibility")
-        default = [self.grid.inside(p) for p in self.paths[n][first : last + 1]]
+        width, height = self.grid.width, self.grid.height
+        default = [0 <= x < width and 0 <= y < height for x, y in self.paths[n][first : last + 1]]
         shown = self.visible[n][first : last + 1]
         if coder.bit("explicit_visibility", 0, int(shown != default)):
             state = coder.bypass(1, int(shown[0]))
@@ -458,10 +459,27 @@ def between(
     start: list[int], end: list[int], a: int, b: int, reference: list[list[int]] | None
 ) -> list[list[int]]:
     """Positions strictly between frames a and b, straight or along the reference path (clause 9.2.6)."""
+    return _way(start, end, a, b, range(a + 1, b), reference)
+
+
+def _way(
+    start: list[int], end: list[int], a: int, b: int, frames: range, reference: list[list[int]] | None
+) -> list[list[int]]:
+    """Positions at ``frames``, which lie between a and b."""
+    (x, y), steps = start, b - a
+    dx, dy = end[0] - x, end[1] - y
     if reference is None:
-        return [[interpolate(start[i], end[i], t - a, b - a) for i in (0, 1)] for t in range(a + 1, b)]
-    ra, rb = reference[a], reference[b]
+        ways = [2 * (t - a) for t in frames]
+        return [
+            [x + (dx * way + steps) // (2 * steps), y + (dy * way + steps) // (2 * steps)] for way in ways
+        ]
+    # The same for the difference from the reference path, which is added again.
+    (ax, ay), (bx, by) = reference[a], reference[b]
+    x, y, dx, dy = x - ax, y - ay, dx - bx + ax, dy - by + ay
     return [
-        [reference[t][i] + interpolate(start[i] - ra[i], end[i] - rb[i], t - a, b - a) for i in (0, 1)]
-        for t in range(a + 1, b)
+        [
+            reference[t][0] + x + (dx * 2 * (t - a) + steps) // (2 * steps),
+            reference[t][1] + y + (dy * 2 * (t - a) + steps) // (2 * steps),
+        ]
+        for t in frames
     ]
