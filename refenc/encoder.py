@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 
 from refenc.clips import Source, divide
-from refenc.guidance import GuidanceOptions, analyse, choose
+from refenc.guidance import Choice, GuidanceOptions, analyse, choices
 from refenc.keyframes import LADDER, CodedPicture
 from refenc.rate import Budget, Keyframes
 from refenc.segmentation import CutDetector
@@ -32,6 +32,10 @@ _WINDOW_BYTES = 1 << 27
 _END_BYTES = 15
 _UNIT_OVERHEAD = 17  # bytes of framing of a keyframe and a clip
 _EXPECTED_GUIDANCE = 0.2  # share of a window, before it is known
+# Where motion would take more than this share of a window, the price of its bits rises, so that keyframes
+# keep enough to be worth moving.
+_MOST_GUIDANCE = 0.35
+_PRICES = (1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True)
@@ -134,23 +138,25 @@ class _State:
         keyframes = Keyframes(pictures, lambda *a: list(self.pool.map(*a)))
         analyses = list(self.pool.map(analyse, [s.pictures for s in sources], repeat(self.options.seed)))
 
-        def guidance(coded: list[CodedPicture]) -> list[Trajectories | None]:
+        def guidance(coded: list[CodedPicture]) -> list[Choice | None]:
             ends = [self.last, *coded]
             firsts, lasts = ([ends[slot[side]] for slot in slots] for side in (0, 1))
-            choices = [self.options.guidance] * len(sources)
-            return list(
-                self.pool.map(choose, analyses, [s.pictures for s in sources], firsts, lasts, choices)
-            )
+            clips, options = [s.pictures for s in sources], repeat(self.options.guidance)
+            return list(self.pool.map(choices, analyses, clips, firsts, lasts, options))
 
         frames = sum(s.length + s.opens_scene for s in sources)
         if self.budget is None:
             coded = keyframes.at([self.options.step] * len(pictures))
-            points = guidance(coded)
+            points = self._best(guidance(coded), 1.0)
         else:
             granted = self.budget.grant(frames) - _UNIT_OVERHEAD * len(sources)
             coded = keyframes.at(keyframes.fit((1 - _EXPECTED_GUIDANCE) * granted))
-            points = guidance(coded)
-            spent = sum(self._guidance_bytes(p) for p in points)
+            found = guidance(coded)
+            for price in _PRICES:
+                points = self._best(found, price)
+                spent = sum(self._guidance_bytes(p) for p in points)
+                if spent <= _MOST_GUIDANCE * granted:
+                    break
             coded = keyframes.at(keyframes.fit(granted - spent))
         before = self.writer.size
         ends = [self.last, *coded]
@@ -159,6 +165,9 @@ class _State:
         if self.budget is not None:
             self.budget.settle(frames, self.writer.size - before)
         self.last = ends[-1]
+
+    def _best(self, found: list[Choice | None], price: float) -> list[Trajectories | None]:
+        return list(self.pool.map(lambda choice: choice.best(price) if choice else None, found))
 
     def _guidance_bytes(self, points: Trajectories | None) -> int:
         header = self.writer.header

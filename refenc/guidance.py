@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -121,54 +120,84 @@ def _texture(frame: Plane, points: NDArray[np.float32]) -> Floats:
     return energy[y, x] + np.float32(1)
 
 
-def choose(
+class Choice:
+    """The nested sets of tracks of one clip between two coded keyframes, and what each costs.
+
+    A set is quantised, rated and reconstructed when it is first looked at, and only once.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        pictures: Sequence[Picture],
+        first: CodedPicture,
+        last: CodedPicture,
+        options: GuidanceOptions,
+    ) -> None:
+        self._size = width, height = pictures[0].width, pictures[0].height
+        self._quantiser = Quantiser(
+            analysis.positions,
+            analysis.instance,
+            width,
+            height,
+            options.precision,
+            options.lattice_log2,
+            options.path_price,
+        )
+        self._ends = first.picture, last.picture
+        self._length = length = len(pictures) - 1
+        self._times = sorted({max(1, min(length - 1, length * k // 6)) for k in (1, 3, 5)})
+        self._originals = [pictures[t].y for t in self._times]
+        ends = squared_error([pictures[0].y, pictures[-1].y], [first.picture.y, last.picture.y])
+        bits = 8 * (len(first.payload) + len(last.payload))
+        # Of an exponential rate-distortion curve: what one bit more for both keyframes takes from all
+        # frames. Rounding to eight bits alone leaves 1/12 per sample.
+        self._price = options.bit_price * length * (ends + width * height / 6) / bits
+        self._sets = nested_sets(analysis, self._times, options)
+        self._rated: dict[int, tuple[float, float, Trajectories | None]] = {}
+
+    def best(self, price: float = 1.0) -> Trajectories | None:
+        """The set of least cost, None where no point pays for itself; ``price`` multiplies that of bits."""
+
+        def cost(index: int) -> float:
+            distortion, bits, _ = self._rate(index)
+            return distortion + price * self._price * bits
+
+        coarse = min(range(0, len(self._sets) + _STRIDE, _STRIDE), key=cost)
+        index = min(range(max(0, coarse - _STRIDE + 1), coarse + _STRIDE), key=cost)
+        return self._rate(index)[2]
+
+    def _rate(self, index: int) -> tuple[float, float, Trajectories | None]:
+        """Squared error, bits and points of a set; beyond the last one there is no point at all."""
+        index = min(index, len(self._sets))
+        if index not in self._rated:
+            points, bits = None, 0.0
+            if index < len(self._sets):
+                points = self._quantiser(self._sets[index])
+                bits = trajectories.cost(points, *self._size)
+            self._rated[index] = self._distortion(points), bits, points
+        return self._rated[index]
+
+    def _distortion(self, points: Trajectories | None) -> float:
+        clip = Clip(self._length, points)
+        made = [next(reconstruct(clip, *self._ends, range(t, t + 1))) for t in self._times]
+        error = squared_error(self._originals, [m.y for m in made])
+        return error * (self._length - 1) / len(self._times)
+
+
+def choices(
     analysis: Analysis | None,
     pictures: Sequence[Picture],
     first: CodedPicture | None,
     last: CodedPicture | None,
     options: GuidanceOptions,
-) -> Trajectories | None:
-    """The trajectories to send for a clip between two coded keyframes, if any pay for themselves."""
+) -> Choice | None:
+    """What could be sent for a clip; None where there is nothing between two keyframes to guide."""
     if analysis is None or first is None or last is None or not options.max_points:
         return None
-    width, height = pictures[0].width, pictures[0].height
-    quantiser = Quantiser(
-        analysis.positions,
-        analysis.instance,
-        width,
-        height,
-        options.precision,
-        options.lattice_log2,
-        options.path_price,
-    )
-    length = len(pictures) - 1
-    times = sorted({max(1, min(length - 1, length * k // 6)) for k in (1, 3, 5)})
-    originals = [pictures[t].y for t in times]
-    scale = (length - 1) / len(times)
-
-    def distortion(points: Trajectories | None) -> float:
-        clip = Clip(length, points)
-        made = [next(reconstruct(clip, first.picture, last.picture, range(t, t + 1))) for t in times]
-        return scale * squared_error(originals, [m.y for m in made])
-
-    ends = squared_error([pictures[0].y, pictures[-1].y], [first.picture.y, last.picture.y])
-    # Of an exponential rate-distortion curve: what one bit more for both keyframes takes from all frames.
-    bits = 8 * (len(first.payload) + len(last.payload))
-    # Rounding to eight bits alone leaves 1/12 per sample.
-    price = options.bit_price * length * (ends + width * height / 6) / bits
-
-    @cache
-    def sized(index: int) -> tuple[float, Trajectories | None]:
-        """Cost of the set of an index, and the set; beyond the last one there is no point at all."""
-        if index >= len(sets):
-            return distortion(None), None
-        points = quantiser(sets[index])
-        return distortion(points) + price * trajectories.cost(points, width, height), points
-
-    sets = nested_sets(analysis, times, options)
-    best = min(range(0, len(sets) + _STRIDE, _STRIDE), key=lambda i: sized(i)[0])
-    best = min(range(max(0, best - _STRIDE + 1), best + _STRIDE), key=lambda i: sized(i)[0])
-    return sized(best)[1]
+    choice = Choice(analysis, pictures, first, last, options)
+    choice.best()
+    return choice
 
 
 def squared_error(a: Sequence[Plane], b: Sequence[Plane]) -> float:
