@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import repeat
 from typing import Any
 
@@ -92,6 +93,8 @@ def encode(
         budget = Budget(options.bitrate / float(writer.header.frame_rate))
         budget.balance -= writer.size + _END_BYTES
     with ThreadPoolExecutor(max(1, options.workers)) as pool:
+        # Takes a second or two, which is over when the first pictures have been read.
+        pool.submit(import_module, "sklearn.cluster")
         state = _State(writer, options, pool, budget)
         for window in _windows(sources):
             for coded in state.window(window):
