@@ -6,7 +6,7 @@ so that the result does not depend on order, threads or BLAS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -42,8 +42,8 @@ def reconstruct(
     ``first`` is the picture of frame 0, ``last`` that of the last frame where a trailing keyframe gives it.
     ``mapper`` may compute several frames at once; it has to keep their order.
     """
-    anchors = [Anchor.of(first)] + ([Anchor.of(last)] if last is not None else [])
-    render = partial(_frame, clip, anchors, last)
+    anchors = [Anchor.of(picture) for picture in (first, last) if picture is not None]
+    render = partial(frame, clip, anchors)
     yield from mapper(render, range(1, clip.frame_count + 1) if frames is None else frames)
 
 
@@ -66,10 +66,13 @@ def _quads(plane: Plane) -> NDArray[np.uint32]:
     return quads
 
 
-def _frame(clip: Clip, anchors: list[Anchor], last: Picture | None, t: int) -> Picture:
-    """Frame t: each anchor warped along the motion field, then blended by temporal distance (clause 10.4)."""
-    if last is not None and t == clip.frame_count:
-        return last
+def frame(clip: Clip, anchors: Sequence[Anchor], t: int) -> Picture:
+    """Frame t: each anchor warped along the motion field, then blended by temporal distance (clause 10.4).
+
+    ``anchors``: the picture of frame 0, and that of the last frame where there is one.
+    """
+    if len(anchors) == 2 and t == clip.frame_count:
+        return anchors[1].picture
     picture = anchors[0].picture
     shape = picture.y.shape
     warped = [

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from refdec.baseline import reconstruct
+from refdec.baseline import Anchor, frame
 from refenc.keyframes import CodedPicture, halve_plane
 from refenc.quantise import Quantiser
 from tgv_format import trajectories
@@ -144,7 +144,7 @@ class Choice:
             options.lattice_log2,
             options.path_price,
         )
-        self._ends = first.picture, last.picture
+        self._anchors = [Anchor.of(first.picture), Anchor.of(last.picture)]
         self._length = length = len(pictures) - 1
         self._times = sorted({max(1, min(length - 1, length * k // 6)) for k in (1, 3, 5)})
         self._originals = [pictures[t].y for t in self._times]
@@ -180,8 +180,8 @@ class Choice:
 
     def _distortion(self, points: Trajectories | None) -> float:
         clip = Clip(self._length, points)
-        made = [next(reconstruct(clip, *self._ends, range(t, t + 1))) for t in self._times]
-        error = squared_error(self._originals, [m.y for m in made])
+        made = [frame(clip, self._anchors, t).y for t in self._times]
+        error = squared_error(self._originals, made)
         return error * (self._length - 1) / len(self._times)
 
 
@@ -209,13 +209,15 @@ def nested_sets(analysis: Analysis, times: Sequence[int], options: GuidanceOptio
     """Ever smaller sets of tracks, each an eighth smaller than the one before, down to three."""
     problem = _Problem(analysis, times, options.saturation)
     kept = _candidates(problem, analysis, options)
+    kernel = problem.kernel(kept)
     sets: list[Indices] = []
     while len(kept):
         if len(kept) <= options.max_points:
             sets.append(kept)
         if len(kept) <= 3:
             break
-        kept = kept[problem.thin(kept, max(1, len(kept) // 8), 2 * options.cell)]
+        stay = problem.thin(kept, kernel, max(1, len(kept) // 8), 2 * options.cell)
+        kept, kernel = kept[stay], kernel[:, :, stay]
     return sets
 
 
@@ -252,8 +254,11 @@ class _Problem:
 
     def kernel(self, points: Indices) -> Floats:
         """[T, M, C]: weight of each of ``points`` at every track."""
-        difference = self.place[:, :, None] - self.place[:, None, points]
-        return 1 / (np.square(difference).sum(3) / 64 + 4) ** 3
+        x, y = self.place[..., 0], self.place[..., 1]
+        distance = np.square(x[:, :, None] - x[:, None, points]) + np.square(
+            y[:, :, None] - y[:, None, points]
+        )
+        return 1 / (distance / 64 + 4) ** 3
 
     def errors(self, points: Indices) -> Floats:
         """[M]: what the field of ``points`` misses at every track."""
@@ -261,9 +266,11 @@ class _Problem:
         field = kernel @ self.motion[:, points] / kernel.sum(2)[..., None]
         return self._cost(field - self.motion, self.weight).sum(0)
 
-    def thin(self, points: Indices, count: int, apart: float) -> Indices:
-        """Which of ``points`` stay when the ``count`` least missed go, no two of them neighbours."""
-        kernel = self.kernel(points)
+    def thin(self, points: Indices, kernel: Floats, count: int, apart: float) -> Indices:
+        """Which of ``points`` stay when the ``count`` least missed go, no two of them neighbours.
+
+        ``kernel`` is that of the points.
+        """
         motion = self.motion[:, points]
         total = (kernel @ motion)[:, :, None]
         weights = kernel.sum(2)[:, :, None, None]
@@ -281,6 +288,7 @@ class _Problem:
 
     def _cost(self, error: Floats, weight: Floats) -> Floats:
         """Weighted squared error, towards both keyframes, that levels off at the saturation."""
-        first, last = np.square(error[..., :2]).sum(-1), np.square(error[..., 2:]).sum(-1)
-        s = self.saturation
+        # Adding the components is faster than summing over so short an axis.
+        ax, ay, bx, by = (np.square(error[..., i]) for i in range(4))
+        first, last, s = ax + ay, bx + by, self.saturation
         return weight * (first / (1 + first / s) + last / (1 + last / s))

@@ -7,6 +7,7 @@ squared error plus ``rate_weight`` times bits.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ _SPLIT_BITS = (0.35, 1.8)
 
 
 Path = list[list[int]]
+Target = list[list[float]]
 
 
 @dataclass(eq=False)
@@ -103,21 +105,22 @@ class Quantiser:
             self._known[key] = path, follow, reference
         return self._known[key][:2]
 
-    def _target(self, track: NDArray[np.float32], side: int, anchor: list[int]) -> NDArray[np.float64]:
+    def _target(self, track: NDArray[np.float32], side: int, anchor: list[int]) -> Target:
         """The track in units, shifted so that its end ``side`` lies on the anchor."""
         motion = (track - track[-side]).astype(np.float64) / self.unit
-        return motion + np.array(anchor, np.float64)
+        target: Target = (motion + np.array(anchor, np.float64)).tolist()
+        return target
 
-    def _path(self, target: NDArray[np.float64], side: int, reference: Path | None) -> tuple[Path, bool]:
+    def _path(self, target: Target, side: int, reference: Path | None) -> tuple[Path, bool]:
         length = len(target) - 1
         anchor, other = (length, 0) if side else (0, length)
-        start = target[anchor].astype(int).tolist()
+        start = [int(v) for v in target[anchor]]
         # The whole path leans on its far end: an error there shrinks linearly towards the anchor.
         weight = self.unit**2 * length / 3
         end = []
         for axis in (0, 1):
             predicted = start[axis] + (reference[other][axis] - reference[anchor][axis] if reference else 0)
-            end.append(self._value(float(target[other, axis]), predicted, weight))
+            end.append(self._value(target[other][axis], predicted, weight))
         ends = {anchor: start, other: end}
         choices = []
         for follow in (False, True) if reference is not None and length > 1 else (False,):
@@ -132,47 +135,44 @@ class Quantiser:
 
     def _value(self, target: float, predicted: int, weight: float) -> int:
         """The integer between the rounded target and the prediction of least cost."""
-        nearest = int(np.floor(target + 0.5))
+        nearest = math.floor(target + 0.5)
         step = 1 if nearest >= predicted else -1
-        candidates = {predicted, *range(nearest - 2 * step, nearest + step, step), nearest}
-        return min(
-            sorted(candidates),
-            key=lambda v: (
-                weight * (v - target) ** 2
-                + self.rate_weight * _RESIDUAL_BITS[min(abs(v - predicted), len(_RESIDUAL_BITS) - 1)]
-            ),
-        )
+        best, least = predicted, weight * (predicted - target) ** 2 + self.rate_weight * _RESIDUAL_BITS[0]
+        for value in (nearest - 2 * step, nearest - step, nearest):
+            cost = weight * (value - target) ** 2 + self.rate_weight * _residual_bits(value - predicted)
+            if cost < least:
+                best, least = value, cost
+        return best
 
-    def _interval(
-        self,
-        path: list[list[int]],
-        target: NDArray[np.float64],
-        a: int,
-        b: int,
-        reference: list[list[int]] | None,
-    ) -> float:
+    def _interval(self, path: Path, target: Target, a: int, b: int, reference: Path | None) -> float:
         """Fill ``path`` between a and b with its cheapest coding; returns error plus weighted bits."""
         straight = between(path[a], path[b], a, b, reference)
-        error = self.unit**2 * float(((np.array(straight) - target[a + 1 : b]) ** 2).sum())
+        error = 0.0
+        # Most intervals are short: NumPy would take longer.
+        for (x, y), (tx, ty) in zip(straight, target[a + 1 : b], strict=True):
+            error += (x - tx) * (x - tx) + (y - ty) * (y - ty)
+        area = self.unit * self.unit
+        error *= area
         plain = error + self.rate_weight * _SPLIT_BITS[0]
         if error <= self.rate_weight * _SPLIT_BITS[1]:
             path[a + 1 : b] = straight
             return plain
         middle = (a + b) >> 1
-        predicted = straight[middle - a - 1]
-        weight = self.unit**2 * (b - a) / 3
-        path[middle] = [self._value(float(target[middle, i]), predicted[i], weight) for i in (0, 1)]
-        bits = _SPLIT_BITS[1] + sum(
-            _RESIDUAL_BITS[min(abs(path[middle][i] - predicted[i]), len(_RESIDUAL_BITS) - 1)] for i in (0, 1)
-        )
-        split = self.rate_weight * bits + self.unit**2 * float(
-            ((np.array(path[middle]) - target[middle]) ** 2).sum()
-        )
+        (px, py), (tx, ty) = straight[middle - a - 1], target[middle]
+        weight = area * (b - a) / 3
+        x, y = self._value(tx, px, weight), self._value(ty, py, weight)
+        path[middle] = [x, y]
+        bits = _SPLIT_BITS[1] + _residual_bits(x - px) + _residual_bits(y - py)
+        split = self.rate_weight * bits + area * ((x - tx) * (x - tx) + (y - ty) * (y - ty))
         if middle - a > 1:
             split += self._interval(path, target, a, middle, reference)
-        if b - middle > 1:
+        if b - middle > 1 and split < plain:
             split += self._interval(path, target, middle, b, reference)
         if split < plain and path[a + 1 : b] != straight:
             return split
         path[a + 1 : b] = straight
         return plain
+
+
+def _residual_bits(residual: int) -> float:
+    return _RESIDUAL_BITS[min(abs(residual), len(_RESIDUAL_BITS) - 1)]
