@@ -32,6 +32,7 @@ from tgv_format import (  # noqa: E402
     container,
     end,
     entropy,
+    flow_tokens,
     generator_hint,
     keyframe,
     sequence,
@@ -112,12 +113,14 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "clip_header": clip.HEADER,
         "section_header": clip.SECTION_HEADER,
         "trajectories_header": trajectories.HEADER,
+        "flow_tokens_header": flow_tokens.HEADER,
         "text_header": text.HEADER,
     }
     enums: dict[str, tuple[str, type[IntEnum]]] = {
         "section_types": ("`section_type`", clip.SectionType),
         "codecs": ("`codec`", keyframe.Codec),
         "samplers": ("`sampler`", generator_hint.Sampler),
+        "tokenizers": ("`tokenizer_id`", flow_tokens.Tokenizer),
     }
     contents: dict[str, Callable[[], str]] = {
         "unit": unit_table,
@@ -126,7 +129,8 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "upsampling": lambda: constants("upsampling", UPSAMPLING),
         "entropy_constants": lambda: constants("contexts", ENTROPY),
         "reconstruction_constants": lambda: constants("reconstruction", RECONSTRUCTION),
-        "context_sets": context_sets,
+        "context_sets": lambda: context_sets("trajectories"),
+        "flow_tokens_contexts": lambda: context_sets("flow_tokens"),
         "levels": levels,
         "errors": lambda: errors(found),
         "bounds": bounds,
@@ -265,9 +269,9 @@ def constants(name: str, names: Mapping[str, tuple[str, ...]]) -> str:
     return table(["constant", "value", "source"], rows)
 
 
-def context_sets() -> str:
+def context_sets(section: str) -> str:
     rows = []
-    for name, initial in tables.load("contexts")["sections"]["trajectories"].items():
+    for name, initial in tables.load("contexts")["sections"][section].items():
         rows.append([f"`{name}`", str(len(initial))])
     return table(["set", "contexts"], rows)
 
@@ -378,6 +382,7 @@ def expansion() -> str:
         put("bytes of its positions as 32-bit numbers", level.trajectories * (frames + 1) * 8)
         put("weights computed for one frame with these points", nodes * level.trajectories)
         put("bytes of a trajectory section", level.section_bytes)
+        put("flow tokens of a section", 2 * level.flow_tokens * frames)
         put("bytes that a text can expand to", level.text_bytes)
         put("bytes of a unit", level.unit_bytes)
     return table(["worst case", *(f"level {n}" for n in LEVELS)], [[k, *v] for k, v in rows.items()])

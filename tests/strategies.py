@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tgv_format.clip import Clip
 from tgv_format.container import SIGNATURE
+from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Codec, Keyframe, Role, coded_size
 from tgv_format.levels import LEVELS, Level, level_for
@@ -196,12 +197,40 @@ def trajectories(
     return settle(params, width, height)
 
 
+# --- Flow tokens
+
+
+@st.composite
+def flow_tokens(draw: st.DrawFn, last_frame: int, most: int = 6) -> FlowTokens:
+    """Up to ``most`` tokens per component in frames 1 .. ``last_frame``: still, straight, walking or wild."""
+    count = draw(st.integers(1, most))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (last_frame, 2, count)
+    kind = draw(st.sampled_from(["zero", "line", "walk", "wild", "extreme"]))
+    if kind == "zero":
+        tokens = np.zeros(shape, np.int64)
+    elif kind == "line":
+        slope = rng.integers(-40, 41, (2, count))
+        tokens = slope * np.arange(1, last_frame + 1)[:, None, None] // 16
+    elif kind == "walk":
+        tokens = rng.integers(-1, 2, shape).cumsum(0)
+    elif kind == "wild":
+        tokens = rng.integers(-(1 << 15), 1 << 15, shape)
+    else:
+        tokens = rng.choice(np.array([-(1 << 15), 0, (1 << 15) - 1]), shape)
+    return FlowTokens(
+        tokens.astype(np.int16),
+        draw(st.integers(1, 4096) | st.sampled_from([1, 4096])),
+        draw(st.sampled_from(Tokenizer)),
+    )
+
+
 @st.composite
 def clips(draw: st.DrawFn, width: int, height: int, longest: int = 9, most: int = 4) -> Clip:
     """A clip of up to ``longest`` frames with any sections."""
     count = draw(st.integers(1, longest))
     points = draw(st.none() | trajectories(width, height, count, most))
-    return Clip(count, points, draw(st.none() | texts()))
+    return Clip(count, points, draw(st.none() | texts()), draw(st.none() | flow_tokens(count, most)))
 
 
 # --- Whole sequences

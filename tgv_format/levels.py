@@ -19,6 +19,7 @@ class Level:
     dimension: int
     clip_frames: int
     trajectories: int
+    flow_tokens: int
     section_bytes: int
     text_bytes: int
     unit_bytes: int

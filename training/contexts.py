@@ -25,7 +25,6 @@ from tgv_format.reader import Reader
 from tgv_format.writer import Writer
 
 TABLE = Path(__file__).parents[1] / "spec" / "tables" / "contexts.json"
-SECTION = "trajectories"
 #: Weight of an imaginary even message that keeps rarely used contexts near one half.
 PRIOR = 2.0
 
@@ -44,14 +43,19 @@ def collect(path: str, bitrate: float, size: tuple[int, int]) -> Messages:
     messages: Messages = defaultdict(list)
     trace: list[dict[str, object]] = []
     for _ in Reader(stream, trace=trace.append):
-        bits: dict[str, list[int]] = defaultdict(list)
-        for record in trace:
-            if record["context"] is not None:
-                bits[str(record["context"])].append(int(str(record["value"])))
-        for name, values in bits.items():
-            messages[name].append(values)
+        add_message(messages, trace)
         trace.clear()
     return messages
+
+
+def add_message(messages: Messages, trace: list[dict[str, object]]) -> None:
+    """Add the symbols of one section's ``trace`` to ``messages``."""
+    bits: dict[str, list[int]] = defaultdict(list)
+    for record in trace:
+        if record["context"] is not None:
+            bits[str(record["context"])].append(int(str(record["value"])))
+    for name, values in bits.items():
+        messages[name].append(values)
 
 
 def cost(messages: list[list[int]], initial: int) -> float:
@@ -76,6 +80,21 @@ def best(messages: list[list[int]]) -> int:
     return min(range(1024, 65536, 1024), key=lambda state: cost(messages, state) + prior(state))
 
 
+def train(section: str, messages: Messages, write: bool) -> None:
+    """Find the best initial states of a section's contexts and print what they save; ``write`` keeps them."""
+    table = json.loads(TABLE.read_text())
+    before = after = 0.0
+    for name, states in table["sections"][section].items():
+        for index, state in enumerate(tqdm(states, desc=name, leave=False)):
+            lists = messages.get(f"{name}[{index}]", [])
+            states[index] = best(lists)
+            before += cost(lists, state)
+            after += cost(lists, states[index])
+    print(f"bits in contexts: {before:.0f} before, {after:.0f} after ({after / before - 1:+.1%})")
+    if write:
+        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -96,17 +115,7 @@ def main() -> None:
     for path, rate in tqdm(jobs):
         for name, lists in collect(path, rate, (width, height)).items():
             messages[name] += lists
-    table = json.loads(TABLE.read_text())
-    before = after = 0.0
-    for name, states in table["sections"][SECTION].items():
-        for index, state in enumerate(states):
-            lists = messages.get(f"{name}[{index}]", [])
-            states[index] = best(lists)
-            before += cost(lists, state)
-            after += cost(lists, states[index])
-    print(f"bits in contexts: {before:.0f} before, {after:.0f} after ({after / before - 1:+.1%})")
-    if args.write:
-        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+    train("trajectories", messages, args.write)
 
 
 if __name__ == "__main__":
