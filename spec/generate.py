@@ -27,6 +27,7 @@ if str(ROOT) not in sys.path:
 
 from refdec.decoder import Decoder  # noqa: E402
 from tgv_format import (  # noqa: E402
+    camera_poses,
     canonical,
     clip,
     container,
@@ -114,6 +115,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "section_header": clip.SECTION_HEADER,
         "trajectories_header": trajectories.HEADER,
         "flow_tokens_header": flow_tokens.HEADER,
+        "camera_poses_header": camera_poses.HEADER,
         "text_header": text.HEADER,
     }
     enums: dict[str, tuple[str, type[IntEnum]]] = {
@@ -129,8 +131,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "upsampling": lambda: constants("upsampling", UPSAMPLING),
         "entropy_constants": lambda: constants("contexts", ENTROPY),
         "reconstruction_constants": lambda: constants("reconstruction", RECONSTRUCTION),
-        "context_sets": lambda: context_sets("trajectories"),
-        "flow_tokens_contexts": lambda: context_sets("flow_tokens"),
+        "context_sets": context_sets,
         "levels": levels,
         "errors": lambda: errors(found),
         "bounds": bounds,
@@ -269,11 +270,12 @@ def constants(name: str, names: Mapping[str, tuple[str, ...]]) -> str:
     return table(["constant", "value", "source"], rows)
 
 
-def context_sets(section: str) -> str:
+def context_sets() -> str:
     rows = []
-    for name, initial in tables.load("contexts")["sections"][section].items():
-        rows.append([f"`{name}`", str(len(initial))])
-    return table(["set", "contexts"], rows)
+    for section, sets in tables.load("contexts")["sections"].items():
+        for name, initial in sets.items():
+            rows.append([f"`{section}`", f"`{name}`", str(len(initial))])
+    return table(["section", "set", "contexts"], rows)
 
 
 def levels() -> str:
@@ -325,6 +327,11 @@ def level_bounds(level: Level) -> dict[str, int]:
         "coordinate before its check (9.2.4, 9.2.6)": reach * 3 + entropy.UNSIGNED_MAX + 1,
         "squared distance of points (9.2.5)": 2 * reach * reach,
         "dividend of `interpolate` (9.2.6)": 2 * reach * 2 * (last - 1) + last,
+        "number in `predicted` (9.5.3)": 2 * camera_poses.MAX_TRANSLATION,
+        "component of a pose before its check (9.5.2)": 2 * camera_poses.MAX_TRANSLATION
+        + entropy.UNSIGNED_MAX
+        + 1,
+        "dividend of `predicted` (9.5.3)": 4 * camera_poses.MAX_TRANSLATION * (last // 2 + 1) ** 2,
         "coordinate in 1/16 luma samples (10.2)": outermost,
         "component of a vector in 1/16 luma samples (10.2)": vector,
         "squared distance of point and node (10.2)": 2 * away * away,
@@ -381,8 +388,9 @@ def expansion() -> str:
         put("bytes of a section with the most points, each alive in all frames", largest_section(level))
         put("bytes of its positions as 32-bit numbers", level.trajectories * (frames + 1) * 8)
         put("weights computed for one frame with these points", nodes * level.trajectories)
-        put("bytes of a trajectory section", level.section_bytes)
+        put("bytes of a trajectory, flow token or camera pose section", level.section_bytes)
         put("flow tokens of a section", 2 * level.flow_tokens * frames)
+        put("numbers in the poses of a camera pose section", 6 * frames)
         put("bytes that a text can expand to", level.text_bytes)
         put("bytes of a unit", level.unit_bytes)
     return table(["worst case", *(f"level {n}" for n in LEVELS)], [[k, *v] for k, v in rows.items()])

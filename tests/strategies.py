@@ -15,6 +15,8 @@ import numpy as np
 from hypothesis import settings as settings
 from hypothesis import strategies as st
 
+from tgv_format import camera_poses as poses
+from tgv_format.camera_poses import CameraPoses
 from tgv_format.clip import Clip
 from tgv_format.container import SIGNATURE
 from tgv_format.flow_tokens import FlowTokens, Tokenizer
@@ -225,12 +227,51 @@ def flow_tokens(draw: st.DrawFn, last_frame: int, most: int = 6) -> FlowTokens:
     )
 
 
+# --- Camera poses
+
+
+@st.composite
+def camera_poses(draw: st.DrawFn, width: int, height: int, last_frame: int) -> CameraPoses:
+    """The path of a camera over frames 0 .. ``last_frame`` of pictures of ``width`` x ``height``."""
+    step = draw(st.integers(0, poses.MAX_STEP))
+    limits = [poses.rotation_limit(step)] * 3 + [poses.MAX_TRANSLATION] * 3
+    frames, intervals = {last_frame}, [(0, last_frame)]
+    while intervals:
+        a, b = intervals.pop()
+        if b - a > 1 and draw(st.booleans()):
+            frames.add((a + b) >> 1)
+            intervals += [(a, (a + b) >> 1), ((a + b) >> 1, b)]
+    reach = draw(st.sampled_from([0, 1, 3, 40, 1 << 20]))
+    moving = draw(st.lists(st.booleans(), min_size=6, max_size=6))
+    ranges = [min(limit, reach) if moves else 0 for limit, moves in zip(limits, moving, strict=True)]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    keys = rng.integers([-r for r in ranges], ranges, (len(frames), 6), endpoint=True)
+    if not keys.any():
+        frames, keys = {last_frame}, keys[:1]
+    intrinsics = poses.default_intrinsics(width, height)
+    if draw(st.booleans()):
+        bounds = poses.intrinsic_ranges(width, height)
+        intrinsics = [draw(st.integers(*b) | st.sampled_from(b)) for b in bounds]
+    plane = draw(st.none() | st.lists(st.integers(-poses.MAX_PLANE, poses.MAX_PLANE), min_size=3, max_size=3))
+    return CameraPoses(
+        frames=np.array(sorted(frames), np.int32),
+        poses=keys.astype(np.int32),
+        curved=draw(st.booleans()) and bool(keys.any()),
+        rotation_step=step,
+        translation_step=draw(st.integers(0, poses.MAX_STEP)),
+        intrinsics=np.array(intrinsics, np.int32),
+        plane=None if plane is None else np.array(plane, np.int32),
+    )
+
+
 @st.composite
 def clips(draw: st.DrawFn, width: int, height: int, longest: int = 9, most: int = 4) -> Clip:
     """A clip of up to ``longest`` frames with any sections."""
     count = draw(st.integers(1, longest))
     points = draw(st.none() | trajectories(width, height, count, most))
-    return Clip(count, points, draw(st.none() | texts()), draw(st.none() | flow_tokens(count, most)))
+    tokens = draw(st.none() | flow_tokens(count, most))
+    camera = draw(st.none() | camera_poses(width, height, count))
+    return Clip(count, points, draw(st.none() | texts()), tokens, camera)
 
 
 # --- Whole sequences

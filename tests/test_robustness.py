@@ -444,6 +444,6 @@ def test_paths_count_units_of_a_kind() -> None:
     good = [raw_keyframe(header, 0, Role.LEADING, 0), Clip(2), Clip(2)]
     data = SIGNATURE + unit(1, sequence.encode(header))
     data += unit(2, keyframe.encode(good[0])) + 2 * unit(3, clip.encode(Clip(2), header))  # type: ignore[arg-type]
-    error = attempt(data + unit(3, b"\2\x43\0"))
+    error = attempt(data + unit(3, b"\2\x7e\0"))
     assert isinstance(error, TgvError)
     assert (error.identifier, error.path) == ("unknown-critical", "clip[2]")

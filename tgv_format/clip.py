@@ -8,7 +8,8 @@ from typing import Any
 
 from construct import BitsInteger, BitStruct, Flag, If, Struct, this
 
-from tgv_format import flow_tokens, text, trajectories
+from tgv_format import camera_poses, flow_tokens, text, trajectories
+from tgv_format.camera_poses import CameraPoses
 from tgv_format.entropy import TraceSink
 from tgv_format.errors import TgvError
 from tgv_format.flow_tokens import FlowTokens
@@ -24,6 +25,7 @@ class SectionType(IntEnum):
 
     TRAJECTORIES = 1
     FLOW_TOKENS = 2
+    CAMERA_POSES = 3
     TEXT = 5
 
 
@@ -42,12 +44,14 @@ class Clip:
     trajectories: Trajectories | None = None
     text: Text | None = None
     flow_tokens: FlowTokens | None = None
+    camera_poses: CameraPoses | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The value that clause 11.2 prescribes: absent sections have no key."""
         sections = {
             "trajectories": self.trajectories,
             "flow_tokens": self.flow_tokens,
+            "camera_poses": self.camera_poses,
             "text": self.text,
         }
         return {
@@ -76,6 +80,9 @@ def encode(clip: Clip, header: SequenceHeader) -> bytes:
         sections.append((SectionType.TRAJECTORIES, body))
     if clip.flow_tokens is not None:
         sections.append((SectionType.FLOW_TOKENS, flow_tokens.encode(clip.flow_tokens, header.limits)))
+    if clip.camera_poses is not None:
+        body = camera_poses.encode(clip.camera_poses, header.width, header.height, header.limits)
+        sections.append((SectionType.CAMERA_POSES, body))
     if clip.text is not None:
         sections.append((SectionType.TEXT, text.encode(clip.text, header.limits)))
     out = build(HEADER, frame_count=clip.frame_count)
@@ -119,7 +126,7 @@ def decode(
     """Decode the payload of a clip unit that stands at byte ``offset``."""
     limits = header.limits
     frame_count, sections = split(data, offset, path, limits)
-    points, tokens, caption = None, None, None
+    points, tokens, poses, caption = None, None, None, None
     for section in sections:
         if section.ancillary:
             if section.section_type in set(SectionType):
@@ -141,12 +148,23 @@ def decode(
             tokens = flow_tokens.decode(
                 section.body, section.offset, f"{path}.flow_tokens", frame_count, limits, trace
             )
+        elif section.section_type == SectionType.CAMERA_POSES:
+            poses = camera_poses.decode(
+                section.body,
+                section.offset,
+                f"{path}.camera_poses",
+                header.width,
+                header.height,
+                frame_count,
+                limits,
+                trace,
+            )
         elif section.section_type == SectionType.TEXT:
             caption = text.decode(section.body, section.offset, f"{path}.text", limits)
         else:
             detail = f"section type {section.section_type} is unknown"
             raise TgvError("unknown-critical", section.offset, path, detail)
-    return Clip(frame_count, points, caption, tokens)
+    return Clip(frame_count, points, caption, tokens, poses)
 
 
 def validate(clip: Clip, header: SequenceHeader) -> None:
@@ -157,3 +175,5 @@ def validate(clip: Clip, header: SequenceHeader) -> None:
         raise ParameterError("out-of-range", "trajectories", "the trajectories have another number of frames")
     if clip.flow_tokens is not None and clip.flow_tokens.last_frame != clip.frame_count:
         raise ParameterError("out-of-range", "flow_tokens", "the flow tokens have another number of frames")
+    if clip.camera_poses is not None and clip.camera_poses.last_frame != clip.frame_count:
+        raise ParameterError("out-of-range", "camera_poses", "the camera poses have another number of frames")

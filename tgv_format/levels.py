@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tgv_format.tables import load
 
-#: Profile 0, "core": raw and AV1 keyframes, trajectories and text.
+#: Profile 0, "core": raw and AV1 keyframes, trajectories, flow tokens, camera poses and text.
 PROFILES = (0,)
 
 

@@ -1,10 +1,11 @@
 """Train the initial states of the adaptive contexts (specification clause 8.4) on encoded clips.
 
-    python training/contexts.py --clips DIR [--bitrates 5,8,12] [--write]
+    python training/contexts.py --clips DIR [--section trajectories] [--settings 5,8,12] [--half] [--write]
 
 Every clip is encoded, the bits of every context are collected message by message, and for each context
 the initial probability is taken that codes them in the fewest bits, adaptation included. Prints the bits
-before and after; --write puts the new states into ``spec/tables/contexts.json``.
+before and after; --write puts the new states into ``spec/tables/contexts.json``. --half leaves every
+second clip, from the second on, to those who measure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import io
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,10 +31,15 @@ TABLE = Path(__file__).parents[1] / "spec" / "tables" / "contexts.json"
 PRIOR = 2.0
 
 Messages = dict[str, list[list[int]]]
+Trace = list[dict[str, object]]
 
 
-def collect(path: str, bitrate: float, size: tuple[int, int]) -> Messages:
-    """The bits of every context, one list a message."""
+def collect_trajectories(path: str, bitrates: list[float], size: tuple[int, int]) -> list[Trace]:
+    """Symbols of the clips of a video encoded at ``bitrates`` kbit/s, one trace a clip."""
+    return [trace for bitrate in bitrates for trace in _encoded(path, bitrate, size)]
+
+
+def _encoded(path: str, bitrate: float, size: tuple[int, int]) -> list[Trace]:
     stream = io.BytesIO()
     with open_source(path, size, crop=True) as source:
         writer = Writer(stream, header(source.info, crc=True))
@@ -40,15 +47,43 @@ def collect(path: str, bitrate: float, size: tuple[int, int]) -> Messages:
         for _ in encode(source, writer, options):
             pass
     stream.seek(0)
-    messages: Messages = defaultdict(list)
-    trace: list[dict[str, object]] = []
+    traces: list[Trace] = []
+    trace: Trace = []
     for _ in Reader(stream, trace=trace.append):
-        add_message(messages, trace)
+        traces.append(trace.copy())
         trace.clear()
-    return messages
+    return traces
 
 
-def add_message(messages: Messages, trace: list[dict[str, object]]) -> None:
+def collect_camera_poses(path: str, budgets: list[float], size: tuple[int, int]) -> list[Trace]:
+    """Symbols of the poses of a video's first frames, at root mean square errors of ``budgets`` samples."""
+    from refenc.poses import ESTIMATORS, quantise
+    from tgv_format import camera_poses
+    from tgv_format.levels import level_for
+
+    with open_source(path, size, crop=True) as source:
+        motion = ESTIMATORS["opencv"]([p.y for p, _ in zip(source, range(POSE_FRAMES), strict=False)])
+    limits = level_for(*size)
+    traces: list[Trace] = []
+    for budget in budgets:
+        error = budget / max(size)
+        params = quantise(motion, *size, error, error)
+        data = camera_poses.encode(params, *size, limits)
+        trace: Trace = []
+        camera_poses.decode(data, 0, "", *size, params.last_frame, limits, trace.append)
+        traces.append(trace)
+    return traces
+
+
+#: For every section what collects its symbols, and its default settings.
+COLLECTORS: dict[str, tuple[Callable[[str, list[float], tuple[int, int]], list[Trace]], str]] = {
+    "trajectories": (collect_trajectories, "5,8,12"),
+    "camera_poses": (collect_camera_poses, "0.1,0.2,0.4,0.8"),
+}
+POSE_FRAMES = 29
+
+
+def add_message(messages: Messages, trace: Trace) -> None:
     """Add the symbols of one section's ``trace`` to ``messages``."""
     bits: dict[str, list[int]] = defaultdict(list)
     for record in trace:
@@ -100,22 +135,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clips", type=Path, required=True, nargs="+", help="folders of videos")
-    parser.add_argument("--bitrates", default="5,8,12", help="kbit/s to encode at (default 5,8,12)")
+    parser.add_argument("--section", choices=COLLECTORS, default="trajectories")
+    parser.add_argument("--settings", help="kbit/s, or errors in samples (default: those of the section)")
+    parser.add_argument("--half", action="store_true", help="every second clip only")
     parser.add_argument("--size", default="512x320")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     width, height = map(int, args.size.split("x"))
+    collect, settings = COLLECTORS[args.section]
+    values = [float(value) for value in (args.settings or settings).split(",")]
+    paths = [path for folder in args.clips for path in sorted(folder.glob("*.mp4"))]
     messages: Messages = defaultdict(list)
-    jobs = [
-        (str(path), float(rate))
-        for folder in args.clips
-        for path in sorted(folder.glob("*.mp4"))
-        for rate in args.bitrates.split(",")
-    ]
-    for path, rate in tqdm(jobs):
-        for name, lists in collect(path, rate, (width, height)).items():
-            messages[name] += lists
-    train("trajectories", messages, args.write)
+    for path in tqdm(paths[::2] if args.half else paths):
+        for trace in collect(str(path), values, (width, height)):
+            add_message(messages, trace)
+    train(args.section, messages, args.write)
 
 
 if __name__ == "__main__":
