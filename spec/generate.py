@@ -34,6 +34,7 @@ from tgv_format import (  # noqa: E402
     entropy,
     generator_hint,
     keyframe,
+    masks,
     sequence,
     syntax,
     tables,
@@ -112,6 +113,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "clip_header": clip.HEADER,
         "section_header": clip.SECTION_HEADER,
         "trajectories_header": trajectories.HEADER,
+        "masks_header": masks.HEADER,
         "text_header": text.HEADER,
     }
     enums: dict[str, tuple[str, type[IntEnum]]] = {
@@ -127,6 +129,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "entropy_constants": lambda: constants("contexts", ENTROPY),
         "reconstruction_constants": lambda: constants("reconstruction", RECONSTRUCTION),
         "context_sets": context_sets,
+        "masks_context_sets": lambda: context_sets(masks.SECTION),
         "levels": levels,
         "errors": lambda: errors(found),
         "bounds": bounds,
@@ -265,9 +268,9 @@ def constants(name: str, names: Mapping[str, tuple[str, ...]]) -> str:
     return table(["constant", "value", "source"], rows)
 
 
-def context_sets() -> str:
+def context_sets(section: str = trajectories.SECTION) -> str:
     rows = []
-    for name, initial in tables.load("contexts")["sections"]["trajectories"].items():
+    for name, initial in tables.load("contexts")["sections"][section].items():
         rows.append([f"`{name}`", str(len(initial))])
     return table(["set", "contexts"], rows)
 
@@ -378,6 +381,7 @@ def expansion() -> str:
         put("bytes of its positions as 32-bit numbers", level.trajectories * (frames + 1) * 8)
         put("weights computed for one frame with these points", nodes * level.trajectories)
         put("bytes of a trajectory section", level.section_bytes)
+        put("label samples of a mask section", level.mask_samples)
         put("bytes that a text can expand to", level.text_bytes)
         put("bytes of a unit", level.unit_bytes)
     return table(["worst case", *(f"level {n}" for n in LEVELS)], [[k, *v] for k, v in rows.items()])

@@ -8,10 +8,11 @@ from typing import Any
 
 from construct import BitsInteger, BitStruct, Flag, If, Struct, this
 
-from tgv_format import text, trajectories
+from tgv_format import masks, text, trajectories
 from tgv_format.entropy import TraceSink
 from tgv_format.errors import TgvError
 from tgv_format.levels import LEVELS, Level
+from tgv_format.masks import Masks
 from tgv_format.sequence import SequenceHeader
 from tgv_format.syntax import ParameterError, build, parse, uleb128
 from tgv_format.text import Text
@@ -22,6 +23,7 @@ class SectionType(IntEnum):
     """Registered sections."""
 
     TRAJECTORIES = 1
+    MASKS = 4
     TEXT = 5
 
 
@@ -39,10 +41,11 @@ class Clip:
     frame_count: int
     trajectories: Trajectories | None = None
     text: Text | None = None
+    masks: Masks | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The value that clause 11.2 prescribes: absent sections have no key."""
-        sections = {"trajectories": self.trajectories, "text": self.text}
+        sections = {"trajectories": self.trajectories, "masks": self.masks, "text": self.text}
         return {
             "unit": "clip",
             "frame_count": self.frame_count,
@@ -67,6 +70,9 @@ def encode(clip: Clip, header: SequenceHeader) -> bytes:
     if clip.trajectories is not None:
         body = trajectories.encode(clip.trajectories, header.width, header.height, header.limits)
         sections.append((SectionType.TRAJECTORIES, body))
+    if clip.masks is not None:
+        body = masks.encode(clip.masks, header.width, header.height, header.limits)
+        sections.append((SectionType.MASKS, body))
     if clip.text is not None:
         sections.append((SectionType.TEXT, text.encode(clip.text, header.limits)))
     out = build(HEADER, frame_count=clip.frame_count)
@@ -110,7 +116,7 @@ def decode(
     """Decode the payload of a clip unit that stands at byte ``offset``."""
     limits = header.limits
     frame_count, sections = split(data, offset, path, limits)
-    points, caption = None, None
+    points, labels, caption = None, None, None
     for section in sections:
         if section.ancillary:
             if section.section_type in set(SectionType):
@@ -128,12 +134,23 @@ def decode(
                 limits,
                 trace,
             )
+        elif section.section_type == SectionType.MASKS:
+            labels = masks.decode(
+                section.body,
+                section.offset,
+                f"{path}.masks",
+                header.width,
+                header.height,
+                frame_count,
+                limits,
+                trace,
+            )
         elif section.section_type == SectionType.TEXT:
             caption = text.decode(section.body, section.offset, f"{path}.text", limits)
         else:
             detail = f"section type {section.section_type} is unknown"
             raise TgvError("unknown-critical", section.offset, path, detail)
-    return Clip(frame_count, points, caption)
+    return Clip(frame_count, points, caption, labels)
 
 
 def validate(clip: Clip, header: SequenceHeader) -> None:
@@ -142,3 +159,5 @@ def validate(clip: Clip, header: SequenceHeader) -> None:
         raise ParameterError("limit-exceeded", "frame_count", f"{clip.frame_count} frames")
     if clip.trajectories is not None and clip.trajectories.last_frame != clip.frame_count:
         raise ParameterError("out-of-range", "trajectories", "the trajectories have another number of frames")
+    if clip.masks is not None and clip.masks.last_frame != clip.frame_count:
+        raise ParameterError("out-of-range", "masks", "the masks have another number of frames")

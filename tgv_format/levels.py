@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tgv_format.tables import load
 
-#: Profile 0, "core": raw and AV1 keyframes, trajectories and text.
+#: Profile 0, "core": raw and AV1 keyframes, trajectories, masks and text.
 PROFILES = (0,)
 
 
@@ -19,6 +19,7 @@ class Level:
     dimension: int
     clip_frames: int
     trajectories: int
+    mask_samples: int
     section_bytes: int
     text_bytes: int
     unit_bytes: int

@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -44,14 +45,19 @@ def collect(path: str, bitrate: float, size: tuple[int, int]) -> Messages:
     messages: Messages = defaultdict(list)
     trace: list[dict[str, object]] = []
     for _ in Reader(stream, trace=trace.append):
-        bits: dict[str, list[int]] = defaultdict(list)
-        for record in trace:
-            if record["context"] is not None:
-                bits[str(record["context"])].append(int(str(record["value"])))
-        for name, values in bits.items():
-            messages[name].append(values)
+        add(messages, trace)
         trace.clear()
     return messages
+
+
+def add(messages: Messages, trace: Iterable[dict[str, object]]) -> None:
+    """Put the bits of one traced message to those of the messages before."""
+    bits: dict[str, list[int]] = defaultdict(list)
+    for record in trace:
+        if record["context"] is not None:
+            bits[str(record["context"])].append(int(str(record["value"])))
+    for name, values in bits.items():
+        messages[name].append(values)
 
 
 def cost(messages: list[list[int]], initial: int) -> float:
@@ -96,16 +102,21 @@ def main() -> None:
     for path, rate in tqdm(jobs):
         for name, lists in collect(path, rate, (width, height)).items():
             messages[name] += lists
+    train(SECTION, messages, args.write)
+
+
+def train(section: str, messages: Messages, write: bool) -> None:
+    """Print what the best initial states of a section gain, and put them into the table if ``write``."""
     table = json.loads(TABLE.read_text())
     before = after = 0.0
-    for name, states in table["sections"][SECTION].items():
+    for name, states in table["sections"][section].items():
         for index, state in enumerate(states):
             lists = messages.get(f"{name}[{index}]", [])
             states[index] = best(lists)
             before += cost(lists, state)
             after += cost(lists, states[index])
     print(f"bits in contexts: {before:.0f} before, {after:.0f} after ({after / before - 1:+.1%})")
-    if args.write:
+    if write:
         TABLE.write_text(json.dumps(table, indent=1) + "\n")
 
 
