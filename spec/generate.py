@@ -36,6 +36,7 @@ from tgv_format import (  # noqa: E402
     flow_tokens,
     generator_hint,
     keyframe,
+    masks,
     sequence,
     syntax,
     tables,
@@ -116,6 +117,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "trajectories_header": trajectories.HEADER,
         "flow_tokens_header": flow_tokens.HEADER,
         "camera_poses_header": camera_poses.HEADER,
+        "masks_header": masks.HEADER,
         "text_header": text.HEADER,
     }
     enums: dict[str, tuple[str, type[IntEnum]]] = {
@@ -388,9 +390,10 @@ def expansion() -> str:
         put("bytes of a section with the most points, each alive in all frames", largest_section(level))
         put("bytes of its positions as 32-bit numbers", level.trajectories * (frames + 1) * 8)
         put("weights computed for one frame with these points", nodes * level.trajectories)
-        put("bytes of a trajectory, flow token or camera pose section", level.section_bytes)
+        put("bytes of a trajectory, flow token, camera pose or mask section", level.section_bytes)
         put("flow tokens of a section", 2 * level.flow_tokens * frames)
         put("numbers in the poses of a camera pose section", 6 * frames)
+        put("label samples of a mask section", level.mask_samples)
         put("bytes that a text can expand to", level.text_bytes)
         put("bytes of a unit", level.unit_bytes)
     return table(["worst case", *(f"level {n}" for n in LEVELS)], [[k, *v] for k, v in rows.items()])

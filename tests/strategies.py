@@ -23,6 +23,7 @@ from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Codec, Keyframe, Role, coded_size
 from tgv_format.levels import LEVELS, Level, level_for
+from tgv_format.masks import Masks, moved, plane_size
 from tgv_format.picture import Colour, Picture, chroma_size
 from tgv_format.reader import Element, Reader
 from tgv_format.sequence import FRAME_RATES, SequenceHeader
@@ -264,6 +265,37 @@ def camera_poses(draw: st.DrawFn, width: int, height: int, last_frame: int) -> C
     )
 
 
+# --- Masks
+
+
+@st.composite
+def masks(draw: st.DrawFn, width: int, height: int, last_frame: int, most: int = 512) -> Masks:
+    """Label planes of at most ``most`` samples, if 64 luma samples a label sample allow that."""
+    fine = [s for s in range(7) if np.prod(plane_size(width, height, s)) <= most] or [6]
+    scale_log2 = draw(st.sampled_from(fine))
+    h, w = plane_size(width, height, scale_log2)
+    count = draw(st.integers(0, 3) | st.sampled_from([1, 255]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    far = rng.integers(1 - np.array([w, h]), [w, h], (last_frame, count, 2))
+    near = np.clip(rng.integers(-1, 2, far.shape), 1 - np.array([w, h]), np.array([w, h]) - 1)
+    motion = np.where(rng.integers(0, 4, (last_frame, 1, 1)) == 0, far, near)
+    motion[rng.integers(0, 2, last_frame) == 0] = 0
+    labels = np.zeros((last_frame + 1, h, w), np.uint8)
+    kind = draw(st.sampled_from(["empty", "full", "boxes", "noise"]))
+    for t in range(last_frame + 1):
+        if t:
+            labels[t] = moved(labels[t - 1], motion[t - 1].tolist())
+        if kind == "full":
+            labels[t] = count
+        elif kind == "noise":
+            labels[t] = rng.integers(0, count + 1, (h, w))
+        elif kind == "boxes":
+            for _ in range(rng.integers(0, 3)):
+                (top, bottom), (left, right) = (np.sort(rng.integers(0, n + 1, 2)) for n in (h, w))
+                labels[t, top:bottom, left:right] = rng.integers(0, count + 1)
+    return Masks(labels, motion.astype(np.int16), scale_log2)
+
+
 @st.composite
 def clips(draw: st.DrawFn, width: int, height: int, longest: int = 9, most: int = 4) -> Clip:
     """A clip of up to ``longest`` frames with any sections."""
@@ -271,7 +303,8 @@ def clips(draw: st.DrawFn, width: int, height: int, longest: int = 9, most: int 
     points = draw(st.none() | trajectories(width, height, count, most))
     tokens = draw(st.none() | flow_tokens(count, most))
     camera = draw(st.none() | camera_poses(width, height, count))
-    return Clip(count, points, draw(st.none() | texts()), tokens, camera)
+    labels = draw(st.none() | masks(width, height, count))
+    return Clip(count, points, draw(st.none() | texts()), tokens, camera, labels)
 
 
 # --- Whole sequences

@@ -8,12 +8,13 @@ from typing import Any
 
 from construct import BitsInteger, BitStruct, Flag, If, Struct, this
 
-from tgv_format import camera_poses, flow_tokens, text, trajectories
+from tgv_format import camera_poses, flow_tokens, masks, text, trajectories
 from tgv_format.camera_poses import CameraPoses
 from tgv_format.entropy import TraceSink
 from tgv_format.errors import TgvError
 from tgv_format.flow_tokens import FlowTokens
 from tgv_format.levels import LEVELS, Level
+from tgv_format.masks import Masks
 from tgv_format.sequence import SequenceHeader
 from tgv_format.syntax import ParameterError, build, parse, uleb128
 from tgv_format.text import Text
@@ -26,6 +27,7 @@ class SectionType(IntEnum):
     TRAJECTORIES = 1
     FLOW_TOKENS = 2
     CAMERA_POSES = 3
+    MASKS = 4
     TEXT = 5
 
 
@@ -45,6 +47,7 @@ class Clip:
     text: Text | None = None
     flow_tokens: FlowTokens | None = None
     camera_poses: CameraPoses | None = None
+    masks: Masks | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The value that clause 11.2 prescribes: absent sections have no key."""
@@ -52,6 +55,7 @@ class Clip:
             "trajectories": self.trajectories,
             "flow_tokens": self.flow_tokens,
             "camera_poses": self.camera_poses,
+            "masks": self.masks,
             "text": self.text,
         }
         return {
@@ -83,6 +87,9 @@ def encode(clip: Clip, header: SequenceHeader) -> bytes:
     if clip.camera_poses is not None:
         body = camera_poses.encode(clip.camera_poses, header.width, header.height, header.limits)
         sections.append((SectionType.CAMERA_POSES, body))
+    if clip.masks is not None:
+        body = masks.encode(clip.masks, header.width, header.height, header.limits)
+        sections.append((SectionType.MASKS, body))
     if clip.text is not None:
         sections.append((SectionType.TEXT, text.encode(clip.text, header.limits)))
     out = build(HEADER, frame_count=clip.frame_count)
@@ -126,7 +133,7 @@ def decode(
     """Decode the payload of a clip unit that stands at byte ``offset``."""
     limits = header.limits
     frame_count, sections = split(data, offset, path, limits)
-    points, tokens, poses, caption = None, None, None, None
+    points, tokens, poses, labels, caption = None, None, None, None, None
     for section in sections:
         if section.ancillary:
             if section.section_type in set(SectionType):
@@ -159,12 +166,23 @@ def decode(
                 limits,
                 trace,
             )
+        elif section.section_type == SectionType.MASKS:
+            labels = masks.decode(
+                section.body,
+                section.offset,
+                f"{path}.masks",
+                header.width,
+                header.height,
+                frame_count,
+                limits,
+                trace,
+            )
         elif section.section_type == SectionType.TEXT:
             caption = text.decode(section.body, section.offset, f"{path}.text", limits)
         else:
             detail = f"section type {section.section_type} is unknown"
             raise TgvError("unknown-critical", section.offset, path, detail)
-    return Clip(frame_count, points, caption, tokens, poses)
+    return Clip(frame_count, points, caption, tokens, poses, labels)
 
 
 def validate(clip: Clip, header: SequenceHeader) -> None:
@@ -177,3 +195,5 @@ def validate(clip: Clip, header: SequenceHeader) -> None:
         raise ParameterError("out-of-range", "flow_tokens", "the flow tokens have another number of frames")
     if clip.camera_poses is not None and clip.camera_poses.last_frame != clip.frame_count:
         raise ParameterError("out-of-range", "camera_poses", "the camera poses have another number of frames")
+    if clip.masks is not None and clip.masks.last_frame != clip.frame_count:
+        raise ParameterError("out-of-range", "masks", "the masks have another number of frames")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tgv_format.tables import load
 
-#: Profile 0, "core": raw and AV1 keyframes, trajectories, flow tokens, camera poses and text.
+#: Profile 0, "core": raw and AV1 keyframes, trajectories, flow tokens, camera poses, masks and text.
 PROFILES = (0,)
 
 
@@ -20,6 +20,7 @@ class Level:
     clip_frames: int
     trajectories: int
     flow_tokens: int
+    mask_samples: int
     section_bytes: int
     text_bytes: int
     unit_bytes: int
