@@ -14,7 +14,7 @@ import numpy as np
 from construct import BitsInteger, BitStruct, Flag, Struct
 from numpy.typing import NDArray
 
-from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, TracingDecoder
+from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, open_decoder
 from tgv_format.errors import TgvError
 from tgv_format.levels import Level
 from tgv_format.syntax import ParameterError, Reserved, build, parse
@@ -220,11 +220,7 @@ def decode(
         raise TgvError("limit-exceeded", offset, path, f"a section of {len(data)} bytes")
     fields, used = parse(HEADER, data, offset, path)
     body = data[used:]
-    coder = (
-        Decoder(SECTION, body, offset + used, path)
-        if trace is None
-        else TracingDecoder(SECTION, body, offset + used, path, trace)
-    )
+    coder = open_decoder(SECTION, body, offset + used, path, trace)
     code = _Code(coder, width, height, last_frame, fields.rotation.step, decoder=coder)
     code.calibrated, code.has_plane = fields.rotation.calibrated, fields.rotation.plane
     code.curved = fields.translation.curved

@@ -277,3 +277,10 @@ class TracingDecoder(Decoder):
     def finish(self) -> None:
         if not self._plain.is_canonical_end():
             raise self.error("non-canonical", "another message is prescribed for these symbols")
+
+
+def open_decoder(section: str, data: bytes, offset: int, path: str, trace: TraceSink | None) -> Decoder:
+    """The decoder of a section's entropy-coded ``data``; the tracing one where there is a ``trace``."""
+    if trace is None:
+        return Decoder(section, data, offset, path)
+    return TracingDecoder(section, data, offset, path, trace)

@@ -15,7 +15,7 @@ import numpy as np
 from construct import BitsInteger, BitStruct, Struct
 from numpy.typing import NDArray
 
-from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, TracingDecoder
+from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, open_decoder
 from tgv_format.errors import TgvError
 from tgv_format.levels import Level
 from tgv_format.syntax import ParameterError, Range, build, parse, uleb128
@@ -112,11 +112,7 @@ def decode(
     if count > limits.flow_tokens:
         raise TgvError("limit-exceeded", offset, f"{path}.head.tokens_minus1", f"{count} tokens")
     body = data[used:]
-    coder = (
-        Decoder(SECTION, body, offset + used, path)
-        if trace is None
-        else TracingDecoder(SECTION, body, offset + used, path, trace)
-    )
+    coder = open_decoder(SECTION, body, offset + used, path, trace)
     code = _Code(coder, count, last_frame, decoder=coder)
     code.tokens()
     coder.finish()

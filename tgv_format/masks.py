@@ -14,7 +14,7 @@ import numpy as np
 from construct import BitsInteger, BitStruct, Struct
 from numpy.typing import NDArray
 
-from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, TracingDecoder
+from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, open_decoder
 from tgv_format.errors import TgvError
 from tgv_format.levels import Level
 from tgv_format.syntax import U8, ParameterError, Range, Reserved, build, parse
@@ -140,11 +140,7 @@ def decode(
     if (last_frame + 1) * h * w > limits.mask_samples:
         raise TgvError("limit-exceeded", offset, path, f"{last_frame + 1} planes of {w}x{h} label samples")
     body = data[used:]
-    coder = (
-        Decoder(SECTION, body, offset + used, path)
-        if trace is None
-        else TracingDecoder(SECTION, body, offset + used, path, trace)
-    )
+    coder = open_decoder(SECTION, body, offset + used, path, trace)
     code = _Code(coder, h, w, fields.label_count, decoder=coder)
     labels, motion = code.planes(last_frame)
     coder.finish()

@@ -14,7 +14,7 @@ import numpy as np
 from construct import BitsInteger, BitStruct, Struct
 from numpy.typing import NDArray
 
-from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, TracingDecoder
+from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, open_decoder
 from tgv_format.errors import TgvError
 from tgv_format.levels import Level
 from tgv_format.syntax import ParameterError, Reserved, build, parse, uleb128
@@ -196,11 +196,7 @@ def decode(
     if count > limits.trajectories:
         raise TgvError("limit-exceeded", offset, f"{path}.count_minus1", f"{count} trajectories")
     body = data[used:]
-    coder = (
-        Decoder(SECTION, body, offset + used, path)
-        if trace is None
-        else TracingDecoder(SECTION, body, offset + used, path, trace)
-    )
+    coder = open_decoder(SECTION, body, offset + used, path, trace)
     grid = Grid.of(width, height, fields.head.precision, fields.head.lattice_log2)
     code = _Code(coder, grid, count, last_frame, decoder=coder)
     code.points()
