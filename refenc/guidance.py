@@ -196,6 +196,7 @@ def choices(
     if analysis is None or first is None or last is None or not options.max_points:
         return None
     choice = Choice(analysis, pictures, first, last, options)
+    # Rates the sets here, where clips are worked on side by side.
     choice.best()
     return choice
 

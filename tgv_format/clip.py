@@ -134,54 +134,26 @@ def decode(
     limits = header.limits
     frame_count, sections = split(data, offset, path, limits)
     points, tokens, poses, labels, caption = None, None, None, None, None
+    picture = header.width, header.height, frame_count, limits, trace
     for section in sections:
+        kind, body, offset = section.section_type, section.body, section.offset
         if section.ancillary:
-            if section.section_type in set(SectionType):
-                detail = f"section type {section.section_type} is not ancillary"
-                raise TgvError("reserved-value", section.offset, path, detail)
+            if kind in set(SectionType):
+                detail = f"section type {kind} is not ancillary"
+                raise TgvError("reserved-value", offset, path, detail)
             continue
-        if section.section_type == SectionType.TRAJECTORIES:
-            points = trajectories.decode(
-                section.body,
-                section.offset,
-                f"{path}.trajectories",
-                header.width,
-                header.height,
-                frame_count,
-                limits,
-                trace,
-            )
-        elif section.section_type == SectionType.FLOW_TOKENS:
-            tokens = flow_tokens.decode(
-                section.body, section.offset, f"{path}.flow_tokens", frame_count, limits, trace
-            )
-        elif section.section_type == SectionType.CAMERA_POSES:
-            poses = camera_poses.decode(
-                section.body,
-                section.offset,
-                f"{path}.camera_poses",
-                header.width,
-                header.height,
-                frame_count,
-                limits,
-                trace,
-            )
-        elif section.section_type == SectionType.MASKS:
-            labels = masks.decode(
-                section.body,
-                section.offset,
-                f"{path}.masks",
-                header.width,
-                header.height,
-                frame_count,
-                limits,
-                trace,
-            )
-        elif section.section_type == SectionType.TEXT:
-            caption = text.decode(section.body, section.offset, f"{path}.text", limits)
+        if kind == SectionType.TRAJECTORIES:
+            points = trajectories.decode(body, offset, f"{path}.trajectories", *picture)
+        elif kind == SectionType.FLOW_TOKENS:
+            tokens = flow_tokens.decode(body, offset, f"{path}.flow_tokens", frame_count, limits, trace)
+        elif kind == SectionType.CAMERA_POSES:
+            poses = camera_poses.decode(body, offset, f"{path}.camera_poses", *picture)
+        elif kind == SectionType.MASKS:
+            labels = masks.decode(body, offset, f"{path}.masks", *picture)
+        elif kind == SectionType.TEXT:
+            caption = text.decode(body, offset, f"{path}.text", limits)
         else:
-            detail = f"section type {section.section_type} is unknown"
-            raise TgvError("unknown-critical", section.offset, path, detail)
+            raise TgvError("unknown-critical", offset, path, f"section type {kind} is unknown")
     return Clip(frame_count, points, caption, tokens, poses, labels)
 
 
@@ -189,11 +161,8 @@ def validate(clip: Clip, header: SequenceHeader) -> None:
     """Raise ParameterError unless the frame count suits the level and the sections."""
     if not 1 <= clip.frame_count <= header.limits.clip_frames:
         raise ParameterError("limit-exceeded", "frame_count", f"{clip.frame_count} frames")
-    if clip.trajectories is not None and clip.trajectories.last_frame != clip.frame_count:
-        raise ParameterError("out-of-range", "trajectories", "the trajectories have another number of frames")
-    if clip.flow_tokens is not None and clip.flow_tokens.last_frame != clip.frame_count:
-        raise ParameterError("out-of-range", "flow_tokens", "the flow tokens have another number of frames")
-    if clip.camera_poses is not None and clip.camera_poses.last_frame != clip.frame_count:
-        raise ParameterError("out-of-range", "camera_poses", "the camera poses have another number of frames")
-    if clip.masks is not None and clip.masks.last_frame != clip.frame_count:
-        raise ParameterError("out-of-range", "masks", "the masks have another number of frames")
+    for name in ("trajectories", "flow_tokens", "camera_poses", "masks"):
+        section = getattr(clip, name)
+        if section is not None and section.last_frame != clip.frame_count:
+            detail = f"frames 0 to {section.last_frame} in a clip of 0 to {clip.frame_count}"
+            raise ParameterError("out-of-range", name, detail)
