@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings as settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from tgv_format import camera_poses as poses
 from tgv_format.camera_poses import CameraPoses
 from tgv_format.clip import Clip
 from tgv_format.container import SIGNATURE
+from tgv_format.entropy import BIT_COST
 from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Codec, Keyframe, Role, coded_size
@@ -35,6 +37,19 @@ from tgv_format.writer import Writer
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def assert_cost(bits: float, data: bytes, records: list[dict[str, object]]) -> None:
+    """Check a section's estimated cost against its trace, and its message against the estimate.
+
+    A message is never longer than its symbols ask for, but any amount shorter: where the final interval
+    holds a value with many trailing zero bytes, they are dropped.
+    """
+    symbols = [(int(str(r["probability"])), int(str(r["value"]))) for r in records]
+    ideal = sum(BIT_COST[p if value else 4096 - p] for p, value in symbols)
+    header = bits - ideal
+    assert header == pytest.approx(16) or header == pytest.approx(24)
+    assert 8 * len(data) < bits + 40
 
 
 # --- Sequence header, hint, text, keyframe

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import SCENES, Rendered
-from strategies import camera_poses, settings
+from strategies import assert_cost, camera_poses, settings
 
 from refenc.poses import Motion, errors, estimate, estimate_opencv, quantise
 from tgv_format import camera_poses as poses
@@ -77,7 +77,7 @@ def test_round_trip(case: tuple[tuple[int, int], CameraPoses]) -> None:
     records: list[dict[str, object]] = []
     assert decode(data, params.last_frame, size, records.append).to_json() == params.to_json()
     assert all(str(r["path"]).startswith("clip[0].camera_poses.") for r in records)
-    assert abs(poses.cost(params, *size) - 8 * len(data)) < 40
+    assert_cost(poses.cost(params, *size), data, records)
     assert np.isfinite(matrices(decoded)).all()
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import SCENES
-from strategies import masks, settings
+from strategies import assert_cost, masks, settings
 from test_analysis import two_movers
 
 from refenc.masks import MaskOptions, dense_labels, extract, find_motion, simplify
@@ -88,7 +88,9 @@ def test_round_trip(case: tuple[Size, Masks]) -> None:
     assert digest(decoded.to_json()) == digest(params.to_json())
     assert np.array_equal(labels, params.labels), "encoding leaves the parameters alone"
     assert np.array_equal(motion, params.motion)
-    assert abs(section.cost(params) / 8 - len(data)) < 3 + len(data) / 100
+    records: list[dict[str, object]] = []
+    decode(data, size, params.last_frame, trace=records.append)
+    assert_cost(section.cost(params), data, records)
 
 
 @settings(max_examples=50)

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import (
     Stream,
+    assert_cost,
     clips,
     generator_hints,
     keyframes,
@@ -420,10 +421,10 @@ def test_encoding_leaves_the_parameters_alone(case: tuple[tuple[int, int], Traje
 @given(sized_trajectories())
 def test_cost_of_trajectories(case: tuple[tuple[int, int], Trajectories]) -> None:
     size, params = case
-    bits = 8 * len(encode_points(params, size))
-    # Trailing zero bytes may be dropped by luck: a few bits, rarely more.
-    assert bits - 16 < points.cost(params, *size) + 8
-    assert points.cost(params, *size) < bits + 40
+    data = encode_points(params, size)
+    records: list[dict[str, object]] = []
+    decode_points(data, size, params.last_frame, records.append)
+    assert_cost(points.cost(params, *size), data, records)
 
 
 @settings(max_examples=50)
