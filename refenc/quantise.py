@@ -13,12 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tgv_format.trajectories import Grid, Trajectories, between
+from tgv_format.trajectories import Grid, Trajectories, between, canonical, nearest
 
 #: Typical bits of a residual by its magnitude; what the adaptive contexts settle at.
 _RESIDUAL_BITS = (0.6, 3.2, 4.4, 5.4, 6.2, 6.8, 7.4, 7.8)
 _SPLIT_BITS = (0.35, 1.8)
+#: What an error counts where a track is not seen.
+_UNSEEN = 0.01
 
+
+LATENT = 8  # luma samples per latent sample
 
 Path = list[list[int]]
 Target = list[list[float]]
@@ -30,7 +34,9 @@ class Quantiser:
 
     ``positions`` float32 [M, L+1, 2] and ``instance`` uint8 [M] are those of all tracks; ``width`` and
     ``height`` of the picture. ``precision`` and ``lattice_log2`` as in the bitstream; ``rate_weight`` in
-    squared samples, summed over the frames of a path, per bit.
+    squared samples, summed over the frames of a path, per bit. ``visible`` bool [M, L+1]: where a track is
+    seen; elsewhere its error hardly counts. None when it is the motion that matters, everywhere, and not the
+    place: then a track is moved to its anchor.
     """
 
     positions: NDArray[np.float32]
@@ -40,6 +46,7 @@ class Quantiser:
     precision: int = 3
     lattice_log2: int = 4
     rate_weight: float = 2.0
+    visible: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         self._grid = Grid.of(self.width, self.height, self.precision, self.lattice_log2)
@@ -50,7 +57,7 @@ class Quantiser:
     @property
     def unit(self) -> float:
         """Luma samples in a position unit."""
-        return 8 / (1 << self.precision)
+        return LATENT / (1 << self.precision)
 
     def __call__(self, tracks: NDArray[np.intp]) -> Trajectories:
         """Trajectories of ``tracks``, indices [N].
@@ -61,20 +68,24 @@ class Quantiser:
         paths: list[Path] = []
         follows: list[bool] = []
         kept: list[int] = []
+        members: dict[int, list[Path]] = {}
         for n, side, anchor in self._order(tracks):
-            same = [path for path, m in zip(paths, kept, strict=True) if self.instance[m] == self.instance[n]]
+            same = members.setdefault(int(self.instance[n]), [])
             path, follow = self._coded(n, side, anchor, same or paths)
             if grid.all_legal(path) and not (side and grid.cell(path[0]) is not None):
                 paths.append(path)
                 follows.append(follow)
                 kept.append(n)
+                same.append(path)
         frames = self.positions.shape[1]
-        inside = np.array([[grid.inside(p) for p in path] for path in paths], np.bool_)
+        inside = np.array([[grid.inside(p) for p in path] for path in paths], np.bool_).reshape(-1, frames)
+        numbers: dict[int, int] = {}
+        instance = [numbers.setdefault(label, len(numbers)) for label in self.instance[kept].tolist()]
         return Trajectories(
             positions=np.array(paths, np.int32).reshape(-1, frames, 2),
             span=np.tile(np.array([0, frames - 1], np.int32), (len(paths), 1)),
-            visible=inside.reshape(-1, frames),
-            instance=self.instance[kept].astype(np.uint8),
+            visible=inside if self.visible is None else self.visible[kept],
+            instance=np.array(instance, np.uint8),
             follows=np.array(follows, np.bool_),
             precision=self.precision,
             lattice_log2=self.lattice_log2,
@@ -89,34 +100,38 @@ class Quantiser:
                 x, y = np.floor((self.positions[n, -side] + 0.5) / self.unit).astype(int).tolist()
                 if grid.inside([x, y]):
                     cell = (y >> self.lattice_log2) * grid.columns + (x >> self.lattice_log2)
-                    taken.setdefault((int(self.instance[n]), side, cell), n)
+                    taken.setdefault((cell, side, int(self.instance[n])), n)
                     break
-        return [(n, side, grid.anchor(cell)) for (_, side, cell), n in sorted(taken.items())]
+        return [(n, side, grid.anchor(cell)) for (cell, side, _), n in sorted(taken.items())]
 
     def _coded(self, n: int, side: int, anchor: list[int], coded: list[Path]) -> tuple[Path, bool]:
         """The path of track n after ``coded`` ones, and whether it follows its reference."""
         end = -1 if side else 0
-        reference = None
-        if coded:
-            reference = min(coded, key=lambda p: (p[end][0] - anchor[0]) ** 2 + (p[end][1] - anchor[1]) ** 2)
+        reference = next(iter(nearest(coded, end, anchor, 1)), None)
         key = n, side, id(reference)
         if key not in self._known:
-            path, follow = self._path(self._target(self.positions[n], side, anchor), side, reference)
+            path, follow = self._path(self._target(n, side, anchor), anchor, side, reference)
             self._known[key] = path, follow, reference
         return self._known[key][:2]
 
-    def _target(self, track: NDArray[np.float32], side: int, anchor: list[int]) -> Target:
-        """The track in units, shifted so that its end ``side`` lies on the anchor."""
-        motion = (track - track[-side]).astype(np.float64) / self.unit
-        target: Target = (motion + np.array(anchor, np.float64)).tolist()
+    def _target(self, n: int, side: int, anchor: list[int]) -> Target:
+        """Wanted x, y in units and what a squared unit of error costs, for every frame of track ``n``."""
+        track = self.positions[n].astype(np.float64)
+        weight = np.full(len(track), self.unit**2)
+        if self.visible is None:
+            wanted = (track - track[-side]) / self.unit + anchor
+        else:
+            # Positions are the centres of units.
+            wanted = (track + 0.5) / self.unit - 0.5
+            weight *= np.where(self.visible[n], 1.0, _UNSEEN)
+        target: Target = np.column_stack([wanted, weight]).tolist()
         return target
 
-    def _path(self, target: Target, side: int, reference: Path | None) -> tuple[Path, bool]:
+    def _path(self, target: Target, start: list[int], side: int, reference: Path | None) -> tuple[Path, bool]:
         length = len(target) - 1
         anchor, other = (length, 0) if side else (0, length)
-        start = [int(v) for v in target[anchor]]
         # The whole path leans on its far end: an error there shrinks linearly towards the anchor.
-        weight = self.unit**2 * length / 3
+        weight = sum(w * ((t - anchor) / length) ** 2 for t, (_, _, w) in enumerate(target))
         end = []
         for axis in (0, 1):
             predicted = start[axis] + (reference[other][axis] - reference[anchor][axis] if reference else 0)
@@ -149,21 +164,19 @@ class Quantiser:
         straight = between(path[a], path[b], a, b, reference)
         error = 0.0
         # Most intervals are short: NumPy would take longer.
-        for (x, y), (tx, ty) in zip(straight, target[a + 1 : b], strict=True):
-            error += (x - tx) * (x - tx) + (y - ty) * (y - ty)
-        area = self.unit * self.unit
-        error *= area
+        for (x, y), (tx, ty, w) in zip(straight, target[a + 1 : b], strict=True):
+            error += w * ((x - tx) * (x - tx) + (y - ty) * (y - ty))
         plain = error + self.rate_weight * _SPLIT_BITS[0]
         if error <= self.rate_weight * _SPLIT_BITS[1]:
             path[a + 1 : b] = straight
             return plain
         middle = (a + b) >> 1
-        (px, py), (tx, ty) = straight[middle - a - 1], target[middle]
-        weight = area * (b - a) / 3
+        (px, py), (tx, ty, w) = straight[middle - a - 1], target[middle]
+        weight = sum(w for _, _, w in target[a + 1 : b]) / 3
         x, y = self._value(tx, px, weight), self._value(ty, py, weight)
         path[middle] = [x, y]
         bits = _SPLIT_BITS[1] + _residual_bits(x - px) + _residual_bits(y - py)
-        split = self.rate_weight * bits + area * ((x - tx) * (x - tx) + (y - ty) * (y - ty))
+        split = self.rate_weight * bits + w * ((x - tx) * (x - tx) + (y - ty) * (y - ty))
         if middle - a > 1:
             split += self._interval(path, target, a, middle, reference)
         if b - middle > 1 and split < plain:
@@ -176,3 +189,36 @@ class Quantiser:
 
 def _residual_bits(residual: int) -> float:
     return _RESIDUAL_BITS[min(abs(residual), len(_RESIDUAL_BITS) - 1)]
+
+
+def rounded(
+    tracks: NDArray[np.float32],
+    visible: NDArray[np.bool_],
+    instance: NDArray[np.uint8],
+    width: int,
+    height: int,
+) -> Trajectories:
+    """Every position of ``tracks`` [N, L+1, 2] rounded to the latent grid on its own, as T-GVC has it.
+
+    Points whose positions at neither end lie in the picture of ``width`` x ``height`` luma samples are left
+    out; the others are in canonical order.
+    """
+    grid = Grid.of(width, height, 0, 0)
+    cells = np.floor((tracks + 0.5) / LATENT).astype(np.int32)
+    kept = [
+        n
+        for n, path in enumerate(cells.tolist())
+        if (grid.inside(path[0]) or grid.inside(path[-1])) and grid.all_legal(path)
+    ]
+    frames = tracks.shape[1]
+    params = Trajectories(
+        positions=cells[kept],
+        span=np.tile(np.array([0, frames - 1], np.int32), (len(kept), 1)),
+        visible=visible[kept],
+        instance=instance[kept],
+        follows=np.zeros(len(kept), np.bool_),
+        precision=0,
+        lattice_log2=0,
+        stepwise=True,
+    )
+    return canonical(params, width, height)[0]

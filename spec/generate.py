@@ -325,10 +325,10 @@ def level_bounds(level: Level) -> dict[str, int]:
         "sum of a doubled sample (7.5)": taps * taps * 255,
         "`cells` (9.2.2)": cells,
         "result of `golomb` (8.5)": (entropy.UNSIGNED_MAX + 1 << low_bits) - 1,
-        "coordinate of a position in units (9.2.8)": max(2 * _units(level, p) + 127 for p in precisions),
-        "coordinate before its check (9.2.4, 9.2.6)": reach * 3 + entropy.UNSIGNED_MAX + 1,
-        "squared distance of points (9.2.5)": 2 * reach * reach,
-        "dividend of `interpolate` (9.2.6)": 2 * reach * 2 * (last - 1) + last,
+        "coordinate of a position in units (9.2.10)": max(2 * _units(level, p) + 127 for p in precisions),
+        "coordinate before its check (9.2.4, 9.2.7)": reach * 3 + entropy.UNSIGNED_MAX + 1,
+        "squared distance of points (9.2.6)": 2 * reach * reach,
+        "dividend of `interpolate` (9.2.7)": 2 * reach * 2 * (last - 1) + last,
         "number in `predicted` (9.5.3)": 2 * camera_poses.MAX_TRANSLATION,
         "component of a pose before its check (9.5.2)": 2 * camera_poses.MAX_TRANSLATION
         + entropy.UNSIGNED_MAX

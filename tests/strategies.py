@@ -160,6 +160,8 @@ def paths(draw: st.DrawFn, grid: Grid, length: int) -> tuple[int, list[list[int]
 def settle(params: Trajectories, width: int, height: int) -> Trajectories:
     """``params`` in canonical order, ``follows`` false where it is not coded."""
     ordered, _ = canonical(params, width, height)
+    if params.stepwise:
+        ordered.follows[:] = False
     ordered.follows[0] = False
     ordered.follows[ordered.span[:, 1] - ordered.span[:, 0] < 2] = False
     return ordered
@@ -211,6 +213,7 @@ def trajectories(
         follows=np.array(draw(each(st.booleans())), np.bool_),
         precision=precision,
         lattice_log2=lattice_log2,
+        stepwise=draw(st.booleans()),
     )
     return settle(params, width, height)
 

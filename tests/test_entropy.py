@@ -291,7 +291,7 @@ UNSIGNED_EXTREMES = [0, 1, 5, 6, 7, 12, 13, 14, 15, 16, 17, 2**20, UNSIGNED_MAX 
 @example(UNSIGNED_EXTREMES)
 @example(UNSIGNED_EXTREMES[::-1])
 def test_unsigned(values: list[int]) -> None:
-    round_trip(lambda coder, value: coder.unsigned("instance_step", 0, value), values)
+    round_trip(lambda coder, value: coder.unsigned("step_magnitude", 0, value), values)
 
 
 @given(st.lists(st.integers(-UNSIGNED_MAX - 1, UNSIGNED_MAX + 1) | st.integers(-20, 20), max_size=20))
@@ -317,7 +317,7 @@ def test_bypass(bits: int, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        lambda coder: coder.unsigned("instance_step", 0, UNSIGNED_MAX + 1),
+        lambda coder: coder.unsigned("step_magnitude", 0, UNSIGNED_MAX + 1),
         lambda coder: coder.signed("displacement", 0, -UNSIGNED_MAX - 2),
         lambda coder: coder.golomb("anchor_gap", 3, (UNSIGNED_MAX + 1) << 3),
     ],
@@ -333,13 +333,13 @@ def test_values_too_large_are_refused(
 def test_an_escape_too_long_is_refused_by_decoders() -> None:
     encoder = Encoder(SECTION)
     for prefix in range(14):
-        encoder.bit("instance_step", min(prefix, 5), 1)
+        encoder.bit("step_magnitude", min(prefix, 5), 1)
     for _ in range(21):
         encoder.bypass(1, 1)
     decoder = Decoder(SECTION, encoder.finish(), 17, "clip[0].test")
-    decoder.element = ("points", 3, "instance_step")
+    decoder.element = ("points", 3, "step_magnitude")
     with pytest.raises(TgvError) as caught:
-        decoder.unsigned("instance_step", 0)
+        decoder.unsigned("step_magnitude", 0)
     assert (caught.value.identifier, caught.value.offset) == ("out-of-range", 17)
     assert caught.value.path == "clip[0].test.points[3].instance_step"
 

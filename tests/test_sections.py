@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import brotli
@@ -379,7 +380,7 @@ def assert_same(a: Trajectories, b: Trajectories) -> None:
         left, right = getattr(a, name), getattr(b, name)
         assert left.dtype == right.dtype, name
         assert np.array_equal(left, right), name
-    assert (a.precision, a.lattice_log2) == (b.precision, b.lattice_log2)
+    assert (a.precision, a.lattice_log2, a.stepwise) == (b.precision, b.lattice_log2, b.stepwise)
 
 
 @st.composite
@@ -434,7 +435,8 @@ def test_the_order_of_points_is_not_coded(case: tuple[tuple[int, int], Trajector
     order = list(range(params.count))
     random.shuffle(order)
     arrays: dict[str, Any] = {name: getattr(params, name)[order] for name in ARRAYS}
-    shuffled = replace(params, **arrays)
+    # The numbers of the instances follow from the order as well.
+    shuffled = replace(params, **arrays | {"instance": arrays["instance"][...] ^ 128})
     again, permutation = points.canonical(shuffled, *size)
     assert np.array_equal(shuffled.positions[permutation], again.positions)
     keys = [points._order(Grid.of(*size, params.precision, params.lattice_log2), again, n) for n in order]
@@ -492,7 +494,8 @@ def test_the_longest_clip() -> None:
 
 def test_straight_paths_are_cheap() -> None:
     """Sixteen points that stay put for 64 frames: little more than where they are."""
-    assert len(encode_points(still(16, 64, (512, 320)), (512, 320))) < 30
+    for stepwise in (False, True):
+        assert len(encode_points(still(16, 64, (512, 320), stepwise=stepwise), (512, 320))) < 36
 
 
 def test_a_neighbour_helps() -> None:
@@ -508,6 +511,21 @@ def test_a_neighbour_helps() -> None:
     assert together < alone / 2
 
 
+def test_leaders_help() -> None:
+    """Points that drift alike, each rounded on its own, cost less together."""
+    size = (512, 320)
+    drift = np.arange(33)[:, None] * (0.37, -0.21)
+    params = still(8, 32, size, stepwise=True)
+    phases = np.linspace(0, 0.99, 8)[:, None, None]
+    params.positions[...] = params.positions[:, :1] + np.floor(drift + phases).astype(np.int32)
+    together, alone = (points.cost(settle(p, *size), *size) for p in (params, first_point(params)))
+    assert together < 8 * alone * 0.7
+
+
+def first_point(params: Trajectories) -> Trajectories:
+    return replace(params, **{name: getattr(params, name)[:1] for name in ARRAYS})
+
+
 BAD_POINTS: dict[str, tuple[dict[str, Any], str]] = {
     "no points": (vars(still(0, 4, (64, 48))), "limit-exceeded"),
     "precision": ({"precision": 8}, "out-of-range"),
@@ -518,6 +536,9 @@ BAD_POINTS: dict[str, tuple[dict[str, Any], str]] = {
     "shapes": ({"instance": np.zeros(3, np.uint8)}, "out-of-range"),
     "visible outside the span": ({"span": np.array([[0, 4], [1, 4]], np.int32)}, "out-of-range"),
     "order of instances": ({"instance": np.array([1, 0], np.uint8)}, "non-canonical"),
+    "a gap in the instances": ({"instance": np.array([0, 2], np.uint8)}, "non-canonical"),
+    "order of points": ({"positions": still(2, 4, (64, 48)).positions[::-1]}, "non-canonical"),
+    "steps that follow": ({"follows": np.array([False, True]), "stepwise": True}, "out-of-range"),
     "too far away": ({"positions": still(2, 4, (64, 48)).positions + 200}, "out-of-range"),
     "off the lattice": ({"lattice_log2": 2}, "out-of-range"),
     "only one frame": (vars(still(2, 0, (64, 48))), "out-of-range"),
@@ -599,25 +620,25 @@ def bit(name: str, value: int) -> Callable[[Encoder], object]:
     return lambda coder: coder.bit(name, 0, value)
 
 
-def number(name: str, value: int) -> Callable[[Encoder], object]:
-    return lambda coder: coder.unsigned(name, 0, value)
-
-
 def uniform(count: int, value: int) -> Callable[[Encoder], object]:
     return lambda coder: coder.uniform(count, value)
 
 
-START = (number("instance_step", 0), bit("has_end", 0), number("anchor_gap", 0))
-AT_END = (number("instance_step", 0), bit("has_end", 1), number("anchor_gap", 0))
-STILL = (bit("displacement_zero", 1), lambda coder: coder.bit("displacement_zero", 1, 1))
-DEFAULT = (bit("explicit_visibility", 0),)
-VISIBLE = (bit("explicit_visibility", 1), lambda coder: coder.bypass(1, 1))
+def gap(value: int) -> Callable[[Encoder], object]:
+    return lambda coder: coder.unsigned("anchor_gap", 0, value)
+
+
+START = (gap(0), bit("end_anchor", 0))
+AT_END = (gap(0), bit("end_anchor", 1))
+STILL = tuple(partial(Encoder.signed, name="displacement", offset=offset) for offset in (4, 5))
+DEFAULT = (lambda coder: coder.bit("explicit_visibility", 2, 0),)
+EXPLICIT = (lambda coder: coder.bit("explicit_visibility", 2, 1),)
 
 
 def test_a_section_symbol_by_symbol() -> None:
     plain = decode_points(crafted(*START, bit("full_span", 1), *STILL, *DEFAULT), (8, 8), 1)
     assert plain.to_json() == still(1, 1, (8, 8)).to_json()
-    shown = (bit("explicit_visibility", 1), lambda coder: coder.bypass(1, 0), uniform(2, 0), uniform(1, 0))
+    shown = (*EXPLICIT, bit("first_visible", 0), bit("last_run", 0), uniform(1, 0))
     half = decode_points(crafted(*START, bit("full_span", 1), *STILL, *shown), (8, 8), 1)
     assert half.visible.tolist() == [[False, True]]
     short = (bit("full_span", 0), uniform(2, 1), uniform(1, 0))
@@ -629,17 +650,20 @@ def test_a_section_symbol_by_symbol() -> None:
 @pytest.mark.parametrize(
     ("symbols", "expected", "element"),
     [
-        ((number("instance_step", 256),), "out-of-range", "instance_step"),
-        ((*START[:2], number("anchor_gap", 1)), "out-of-range", "anchor_gap"),
+        ((gap(1),), "out-of-range", "anchor_gap"),
         ((*START, bit("full_span", 0), uniform(2, 0), uniform(2, 1)), "non-canonical", "span"),
         ((*AT_END, bit("full_span", 0), uniform(2, 1), uniform(1, 0)), "non-canonical", ""),
         ((*AT_END, bit("full_span", 1), *STILL), "non-canonical", "displacement"),
         (
-            (*START, bit("full_span", 1), lambda coder: coder.signed("displacement", 0, 130)),
+            (*START, bit("full_span", 1), lambda coder: coder.signed("displacement", 4, 130)),
             "out-of-range",
             "displacement",
         ),
-        ((*START, bit("full_span", 1), *STILL, *VISIBLE, uniform(2, 1)), "non-canonical", "visibility"),
+        (
+            (*START, bit("full_span", 1), *STILL, *EXPLICIT, bit("first_visible", 1), bit("last_run", 1)),
+            "non-canonical",
+            "visibility",
+        ),
     ],
 )
 def test_other_codings_of_the_same(
@@ -652,12 +676,89 @@ def test_other_codings_of_the_same(
     assert element in caught.value.path
 
 
+def test_too_many_instances() -> None:
+    size, count = (2048, 64), 257
+    params = still(count, 1, size, instance=(np.arange(count) % 256).astype(np.uint8))
+    coder = Encoder("trajectories")
+    code = points._Code.of(coder, params, *size)
+    code.instance[-1] = 256
+    with pytest.raises(ParameterError) as caught:
+        code.points()
+    assert identifier(caught) == "out-of-range"
+
+
+@settings(max_examples=100)
+@given(sized_trajectories())
+def test_steps_as_the_text_has_them(case: tuple[tuple[int, int], Trajectories]) -> None:
+    """Contexts and bits of the steps, worked out from the decoded parameters as clause 9.2.8 says."""
+    size, params = case
+    params = settle(replace(params, stepwise=True), *size)
+    records: list[dict[str, object]] = []
+    decode_points(encode_points(params, size), size, params.last_frame, records.append)
+    for n in range(params.count):
+        path = f"clip[0].trajectories.points[{n}].steps"
+        found = [(r["context"], r["value"]) for r in records if r["path"] == path]
+        expected = list(steps_of(params, size, n))
+        assert [f for f in found if str(f[0]).startswith(("step_zero", "step_sign"))] == expected
+
+
+def steps_of(params: Trajectories, size: tuple[int, int], n: int) -> Iterator[tuple[str, int]]:
+    position = params.positions.tolist()
+    grid = Grid.of(*size, params.precision, params.lattice_log2)
+    first, last = params.span[n].tolist()
+    a, b = (first, last) if grid.cell(position[n][first]) is not None else (last, first)
+    s = 1 if a < b else -1
+    same = [m for m in range(n) if params.instance[m] == params.instance[n]] or list(range(n))
+    same.sort(key=lambda m: (sum((position[m][a][i] - position[n][a][i]) ** 2 for i in (0, 1)), m))
+    leaders = same[: {0: 0, 1: 1, 2: 2, 3: 2}.get(len(same), 4)]
+    end = params.last_frame
+    leader, apart, latest, since, moves = [[0], [0]], [0, 0], [0, 0], [4, 4], [0, 0]
+    for i in (0, 1):
+        if leaders:
+            total = [16 // len(leaders) * sum(position[m][t][i] for m in leaders) for t in range(end + 1)]
+            leader[i] = [
+                (total[max(t - 1, 0)] + 2 * total[t] + total[min(t + 1, end)] + 2) // 4
+                for t in range(end + 1)
+            ]
+            apart[i] = 16 * position[n][a][i] - leader[i][a]
+    for t in range(a + s, b + s, s) if a != b else ():
+        for i in (0, 1):
+            x, made = position[n][t - s][i], position[n][t][i] - position[n][t - s][i]
+            base = 0
+            if leaders:
+                drift = leader[i][t] - leader[i][t - s]
+                base = int(np.sign(drift)) * ((abs(drift) + 4) // 16)
+                trend = level(drift - 16 * base, (2, 6))
+                lag = level(leader[i][t] + apart[i] - 16 * (x + base), (2, 5, 8, 12, 17))
+                signs = [lag, trend, int(np.sign(base)), latest[i]]
+                turned = next((v for v in signs if v), 0) < 0
+                lag, trend, ahead, before = (-v if turned else v for v in signs)
+                row = 5 * lag + trend + 2
+                column = 9 * row + 3 * (ahead + 1) + before + 1
+            else:
+                turned, row, column = latest[i] < 0, 30, 270 + 4 * since[i] + min(moves[i], 3)
+            rest = made - base
+            yield f"step_zero[{column}]", int(rest == 0)
+            if rest:
+                yield f"step_sign[{row}]", int((rest < 0) != turned)
+            if leaders:
+                apart[i] += (16 * (x + made) - leader[i][t] - apart[i]) // 2
+            since[i] = 0 if made else min(since[i] + 1, 4)
+            moves[i] += bool(made)
+            latest[i] = int(np.sign(made)) or latest[i]
+
+
+def level(value: int, thresholds: tuple[int, ...]) -> int:
+    return int(np.sign(value)) * len([t for t in thresholds if t <= abs(value)])
+
+
 def test_an_interval_that_is_split_for_nothing() -> None:
     start = (*START, bit("full_span", 1), *STILL)
-    zero = (lambda coder: coder.signed("deviation", 0, 0), lambda coder: coder.signed("deviation", 4, 0))
-    assert decode_points(crafted(*start, bit("split", 0), *DEFAULT), (8, 8), 2).last_frame == 2
+    zero = tuple(partial(Encoder.signed, name="deviation", offset=offset) for offset in (8, 12))
+    whole, halves = (partial(Encoder.bit, name="split", offset=8, value=value) for value in (0, 1))
+    assert decode_points(crafted(*start, whole, *DEFAULT), (8, 8), 2).last_frame == 2
     with pytest.raises(TgvError) as caught:
-        decode_points(crafted(*start, bit("split", 1), *zero), (8, 8), 2)
+        decode_points(crafted(*start, halves, *zero), (8, 8), 2)
     assert identifier(caught) == "non-canonical"
 
 

@@ -1,17 +1,20 @@
 """Trajectory sections (specification clause 9.2): points followed through a clip.
 
-A point is sent as a position on a lattice at one end of its span (the anchor), its displacement to the
-other end, and, where straight interpolation is not enough, deviations at the middle of ever shorter
-intervals. Everything is predicted from the nearest point sent before (the reference point).
+A point is sent as a position on a lattice at one end of its span (the anchor) and its path from there.
+A path is either its displacement to the other end and, where straight interpolation is not enough,
+deviations at the middle of ever shorter intervals; or, in a stepwise section, a step from every frame to
+the next. Both are predicted from the nearest points of the same instance sent before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import heapq
+from bisect import bisect
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from construct import BitsInteger, BitStruct, Struct
+from construct import BitsInteger, BitStruct, Flag, Struct
 from numpy.typing import NDArray
 
 from tgv_format.entropy import BinaryCoder, Cost, Decoder, Encoder, TraceSink, open_decoder
@@ -24,7 +27,12 @@ MAX_TRAJECTORIES = 1024
 
 HEADER = Struct(
     "head"
-    / BitStruct("precision" / BitsInteger(3), "lattice_log2" / BitsInteger(3), "reserved" / Reserved(2)),
+    / BitStruct(
+        "precision" / BitsInteger(3),
+        "lattice_log2" / BitsInteger(3),
+        "stepwise" / Flag,
+        "reserved" / Reserved(1),
+    ),
     "count_minus1" / uleb128(0, MAX_TRAJECTORIES - 1),
 )
 
@@ -39,10 +47,11 @@ class Trajectories:
     outside ``span`` the position at the nearer end is repeated.
     ``span`` int32 [N, 2]: first and last frame with a position of its own.
     ``visible`` bool [N, L+1]: seen in that frame, for generators; false outside the span.
-    ``instance`` uint8 [N]: the object that the point belongs to.
+    ``instance`` uint8 [N]: the object that the point belongs to, numbered from 0 as they appear.
     ``follows`` bool [N]: the path between the ends is predicted from the reference point's; a choice of
     the coding that has no meaning for reconstruction.
     ``precision`` 0..7, ``lattice_log2`` 0..7: anchors lie on a lattice of ``2 ** lattice_log2`` units.
+    ``stepwise``: paths are coded from frame to frame; as ``follows``, it has no meaning for reconstruction.
     Points are in canonical order (clause 9.2.3): :func:`canonical` puts them there.
     """
 
@@ -53,6 +62,7 @@ class Trajectories:
     follows: NDArray[np.bool_]
     precision: int
     lattice_log2: int
+    stepwise: bool = False
 
     @property
     def count(self) -> int:
@@ -68,6 +78,7 @@ class Trajectories:
         return {
             "precision": self.precision,
             "lattice_log2": self.lattice_log2,
+            "stepwise": int(self.stepwise),
             "instance": self.instance.tolist(),
             "span": self.span.tolist(),
             "follows": self.follows.astype(int).tolist(),
@@ -127,27 +138,27 @@ class Grid:
 
 
 def canonical(params: Trajectories, width: int, height: int) -> tuple[Trajectories, NDArray[np.intp]]:
-    """``params`` with its points in canonical order, and the permutation that put them there."""
+    """``params`` with points and instances in canonical order, and the permutation of the points."""
     grid = Grid.of(width, height, params.precision, params.lattice_log2)
     keys = [_order(grid, params, n) for n in range(params.count)]
     order = np.array(sorted(range(params.count), key=lambda n: keys[n]), np.intp)
-    ordered = Trajectories(
+    numbers: dict[int, int] = {}
+    instance = [numbers.setdefault(label, len(numbers)) for label in params.instance[order].tolist()]
+    ordered = replace(
+        params,
         positions=params.positions[order],
         span=params.span[order],
         visible=params.visible[order],
-        instance=params.instance[order],
+        instance=np.array(instance, np.uint8),
         follows=params.follows[order],
-        precision=params.precision,
-        lattice_log2=params.lattice_log2,
     )
     return ordered, order
 
 
-def _order(grid: Grid, params: Trajectories, n: int) -> tuple[int, ...]:
-    """Instance, side of the anchor, lattice cell."""
-    span = params.span[n].tolist()
-    at_end, cell = _anchor(grid, params.positions[n].tolist(), span)
-    return (int(params.instance[n]), at_end, cell)
+def _order(grid: Grid, params: Trajectories, n: int) -> tuple[int, int]:
+    """Lattice cell and side of the anchor."""
+    side, cell = _anchor(grid, params.positions[n].tolist(), params.span[n].tolist())
+    return cell, side
 
 
 def _anchor(grid: Grid, path: list[list[int]], span: list[int]) -> tuple[int, int]:
@@ -162,7 +173,11 @@ def _anchor(grid: Grid, path: list[list[int]], span: list[int]) -> tuple[int, in
 def encode(params: Trajectories, width: int, height: int, limits: Level) -> bytes:
     """The section's bytes; the picture is ``width`` x ``height`` luma samples."""
     validate(params, width, height, limits)
-    head = {"precision": params.precision, "lattice_log2": params.lattice_log2}
+    head = {
+        "precision": params.precision,
+        "lattice_log2": params.lattice_log2,
+        "stepwise": params.stepwise,
+    }
     coder = Encoder(SECTION)
     _Code.of(coder, params, width, height).points()
     data = build(HEADER, head=head, count_minus1=params.count - 1) + coder.finish()
@@ -198,7 +213,9 @@ def decode(
     body = data[used:]
     coder = open_decoder(SECTION, body, offset + used, path, trace)
     grid = Grid.of(width, height, fields.head.precision, fields.head.lattice_log2)
-    code = _Code(coder, grid, count, last_frame, decoder=coder)
+    code = _Code(
+        coder, grid, count, last_frame, fields.head.precision, bool(fields.head.stepwise), decoder=coder
+    )
     code.points()
     coder.finish()
     return Trajectories(
@@ -209,6 +226,7 @@ def decode(
         follows=np.array(code.follows, np.bool_),
         precision=fields.head.precision,
         lattice_log2=fields.head.lattice_log2,
+        stepwise=bool(fields.head.stepwise),
     )
 
 
@@ -237,7 +255,7 @@ def validate(params: Trajectories, width: int, height: int, limits: Level) -> No
     if (params.visible & (index != np.arange(frames)[None])).any():
         raise ParameterError("out-of-range", "visible", "a point is visible outside its span")
     unpredicted = (params.span[:, 1] - params.span[:, 0] < 2) | (np.arange(count) == 0)
-    if (params.follows & unpredicted).any():
+    if (params.follows & (unpredicted | params.stepwise)).any():
         raise ParameterError("out-of-range", "follows", "a point follows where there is nothing to follow")
     grid = Grid.of(width, height, params.precision, params.lattice_log2)
     if not grid.all_legal(params.positions.reshape(-1, 2).tolist()):
@@ -247,6 +265,9 @@ def validate(params: Trajectories, width: int, height: int, limits: Level) -> No
     keys = [_order(grid, params, n) for n in range(count)]
     if keys != sorted(keys):
         raise ParameterError("non-canonical", "positions", "the points are not in canonical order")
+    appearing = list(dict.fromkeys(params.instance.tolist()))
+    if appearing != list(range(len(appearing))):
+        raise ParameterError("non-canonical", "instance", "instances are not numbered as they appear")
 
 
 class _Code:
@@ -257,24 +278,38 @@ class _Code:
     """
 
     def __init__(
-        self, coder: BinaryCoder, grid: Grid, count: int, last: int, decoder: Decoder | None = None
+        self,
+        coder: BinaryCoder,
+        grid: Grid,
+        count: int,
+        last: int,
+        precision: int,
+        stepwise: bool,
+        decoder: Decoder | None = None,
     ) -> None:
         self.coder = coder
         self.decoder = decoder
         self.grid = grid
         self.count = count
         self.last = last
+        self.stepwise = stepwise
         self.paths: Points = [[[0, 0]] * (last + 1) for _ in range(count)]
         self.span = [[0, 0]] * count
         self.visible = [[False] * (last + 1) for _ in range(count)]
         self.instance = [0] * count
         self.follows = [False] * count
+        # Whole and half latent samples have other statistics than finer units.
+        self._coarse = int(precision < 2)
+        self._anchors: list[list[int]] = []
+        self._sides: list[int] = [0]
+        self._explicit = 0
+        self._members: list[Points] = []
 
     @classmethod
     def of(cls, coder: BinaryCoder, params: Trajectories, width: int, height: int) -> _Code:
         """Ready to encode ``params``."""
         grid = Grid.of(width, height, params.precision, params.lattice_log2)
-        code = cls(coder, grid, params.count, params.last_frame)
+        code = cls(coder, grid, params.count, params.last_frame, params.precision, params.stepwise)
         code.paths, code.span, code.visible = (
             params.positions.tolist(),
             params.span.tolist(),
@@ -284,58 +319,38 @@ class _Code:
         return code
 
     def points(self) -> None:
-        """points(): every instance with the points of its two sides."""
-        coder = self.coder
-        begin, instance = 0, -1
-        while begin < self.count:
-            members, end_anchors = (0, 0) if self.decoder else self._members(begin)
-            coder.element = ("points", begin, "instance_step")
-            instance += 1 + coder.unsigned("instance_step", 0, self.instance[begin] - instance - 1)
-            if instance > 255:
-                raise self._error("out-of-range", f"instance {instance} is beyond 255")
-            coder.element = ("points", begin, "members")
-            members = 1 + coder.uniform(self.count - begin, members - 1)
-            coder.element = ("points", begin, "end_anchors")
-            if coder.bit("has_end", 0, int(end_anchors > 0)):
-                end_anchors = 1 + coder.uniform(members, end_anchors - 1)
-            self.instance[begin : begin + members] = [instance] * members
-            for side, first, end in (
-                (0, begin, begin + members - end_anchors),
-                (1, begin + members - end_anchors, begin + members),
-            ):
-                cell = 0
-                for n in range(first, end):
-                    cell = self.point(n, side, cell, end - n, begin)
-            begin += members
+        """points(): all trajectories."""
+        cell = 0
+        for n in range(self.count):
+            cell = self.point(n, cell)
 
-    def _members(self, begin: int) -> tuple[int, int]:
-        """How many points the instance that begins at ``begin`` has, and how many of them end anchors."""
-        members = [n for n in range(begin, self.count) if self.instance[n] == self.instance[begin]]
-        sides = [_anchor(self.grid, self.paths[n], self.span[n])[0] for n in members]
-        return len(members), sum(sides)
-
-    def point(self, n: int, side: int, cell: int, left: int, begin: int) -> int:
-        """point(): one trajectory, and the lattice cell it returns.
-
-        ``left`` points of this side are still to come; ``begin`` is the first point of the instance.
-        """
+    def point(self, n: int, cell: int) -> int:
+        """point(): one trajectory, and the lattice cell it returns."""
         coder, grid, path = self.coder, self.grid, self.paths[n]
+        side, coded = (0, 0) if self.decoder else _anchor(grid, path, self.span[n])
         coder.element = ("points", n, "anchor_gap")
-        gap = 0 if self.decoder else (grid.cell(path[self.span[n][side]]) or 0) - cell
-        shift = max(0, ((grid.cells - cell) // left).bit_length() - 2)
-        cell += coder.golomb("anchor_gap", shift, gap)
+        shift = max(0, ((grid.cells - cell) // (self.count - n)).bit_length() - 2)
+        cell += coder.golomb("anchor_gap", shift, coded - cell)
         if cell >= grid.cells:
             raise self._error("out-of-range", f"lattice cell {cell} is not one of {grid.cells}")
+        position = grid.anchor(cell)
+        self._instance(n, position)
+        coder.element = ("points", n, "end_anchor")
+        side = coder.bit("end_anchor", self._sides[-1], side)
         first, last = self._span(n)
         anchor, other = (last, first) if side else (first, last)
-        path[anchor] = grid.anchor(cell)
-        reference = self._reference(n, anchor, begin)
+        path[anchor] = position
+        members = self._members[self.instance[n]] or self.paths[:n]
         if first < last:
-            self._displacement(n, anchor, other, reference)
+            if self.stepwise:
+                self._steps(n, anchor, other, nearest(members, anchor, position, 4))
+            else:
+                reference = next(iter(nearest(members, anchor, position, 1)), None)
+                self._displacement(n, anchor, other, reference)
+                if last - first > 1:
+                    self._path_between(n, first, last, reference)
             if side and self.decoder and grid.cell(path[other]) is not None:
                 raise self._error("non-canonical", "the point could be anchored at its first frame")
-            if last - first > 1:
-                self._path_between(n, first, last, reference)
         elif side:
             raise self._error("non-canonical", "a point of one frame is anchored at its first frame")
         self._visibility(n, first, last)
@@ -344,7 +359,29 @@ class _Code:
                 path[t] = path[first]
             for t in range(last + 1, self.last + 1):
                 path[t] = path[last]
+        self._anchors.append(position)
+        self._sides.append(side)
+        self._members[self.instance[n]].append(path)
         return cell
+
+    def _instance(self, n: int, position: list[int]) -> None:
+        """instance(): that of the nearest anchor, another one, or a new one (clause 9.2.5)."""
+        coder, known = self.coder, len(self._members)
+        coder.element = ("points", n, "instance")
+        if n:
+            close = [self.instance[m] for m in _closest(self._anchors, position, 3)]
+            agreeing = sum(label == close[0] for label in close[1:])
+            context = agreeing + 3 * int(known > 1)
+            if coder.bit("same_instance", context, int(self.instance[n] == close[0])):
+                self.instance[n] = close[0]
+            else:
+                # All numbers but that of the nearest anchor, the next new one included.
+                other = coder.uniform(known, self.instance[n] - int(self.instance[n] > close[0]))
+                self.instance[n] = other + int(other >= close[0])
+        if self.instance[n] > 255:
+            raise self._error("out-of-range", "more than 256 instances")
+        if self.instance[n] == known:
+            self._members.append([])
 
     def _error(self, identifier: str, detail: str) -> Exception:
         if self.decoder:
@@ -365,17 +402,6 @@ class _Code:
         self.span[n] = [first, last]
         return first, last
 
-    def _reference(self, n: int, anchor: int, begin: int) -> list[list[int]] | None:
-        """The path of the nearest point before n, of its instance if there is one (clause 9.2.5)."""
-        x, y = self.paths[n][anchor]
-        best, least = None, 1 << 62
-        for path in self.paths[begin if begin < n else 0 : n]:
-            px, py = path[anchor]
-            distance = (px - x) * (px - x) + (py - y) * (py - y)
-            if distance < least:
-                best, least = path, distance
-        return best
-
     def _displacement(self, n: int, anchor: int, other: int, reference: list[list[int]] | None) -> None:
         coder, path = self.coder, self.paths[n]
         coder.element = ("points", n, "displacement")
@@ -384,10 +410,22 @@ class _Code:
             predicted = path[anchor][axis]
             if reference is not None:
                 predicted += reference[other][axis] - reference[anchor][axis]
-            offset = axis + (2 if reference is not None else 0)
+            offset = axis + (2 if reference is not None else 0) + 4 * self._coarse
             position[axis] = predicted + coder.signed("displacement", offset, path[other][axis] - predicted)
         path[other] = position
         self._check(position)
+
+    def _steps(self, n: int, anchor: int, other: int, references: Points) -> None:
+        """steps(): from the anchor to the other end, frame by frame (clause 9.2.8)."""
+        coder, path = self.coder, self.paths[n]
+        coder.element = ("points", n, "steps")
+        direction = 1 if anchor < other else -1
+        steppers = [Stepper(references, axis, anchor, path[anchor][axis]) for axis in (0, 1)]
+        for t in range(anchor + direction, other + direction, direction):
+            x, y = path[t - direction]
+            dx, dy = path[t][0] - x, path[t][1] - y
+            path[t] = [x + steppers[0].step(coder, t, dx), y + steppers[1].step(coder, t, dy)]
+            self._check(path[t])
 
     def _path_between(self, n: int, first: int, last: int, reference: list[list[int]] | None) -> None:
         coder = self.coder
@@ -397,10 +435,10 @@ class _Code:
         self._interval(self.paths[n], first, last, reference if self.follows[n] else None)
 
     def _interval(self, path: list[list[int]], a: int, b: int, reference: list[list[int]] | None) -> None:
-        """interval(): the positions strictly between a and b (clause 9.2.6)."""
+        """interval(): the positions strictly between a and b (clause 9.2.7)."""
         coder = self.coder
         size = min(3, (b - a).bit_length() - 2)
-        offset = size + (4 if reference is not None else 0)
+        offset = size + (4 if reference is not None else 0) + 8 * self._coarse
         split = 0
         if not self.decoder:
             split = int(between(path[a], path[b], a, b, reference) != path[a + 1 : b])
@@ -411,8 +449,8 @@ class _Code:
             return
         middle = (a + b) >> 1
         [[x, y]] = _way(path[a], path[b], a, b, range(middle, middle + 1), reference)
-        dx = coder.signed("deviation", size, path[middle][0] - x)
-        dy = coder.signed("deviation", 4 + size, path[middle][1] - y)
+        dx = coder.signed("deviation", size + 8 * self._coarse, path[middle][0] - x)
+        dy = coder.signed("deviation", 4 + size + 8 * self._coarse, path[middle][1] - y)
         path[middle] = [x + dx, y + dy]
         self._check(path[middle])
         if middle - a > 1:
@@ -423,21 +461,26 @@ class _Code:
             raise self._error("non-canonical", "an interval is split for nothing")
 
     def _visibility(self, n: int, first: int, last: int) -> None:
-        """visibility(): inside the picture, or runs of frames (clause 9.2.7)."""
+        """visibility(): inside the picture, or runs of frames (clause 9.2.9)."""
         coder = self.coder
         coder.element = ("points", n, "visibility")
         width, height = self.grid.width, self.grid.height
         default = [0 <= x < width and 0 <= y < height for x, y in self.paths[n][first : last + 1]]
         shown = self.visible[n][first : last + 1]
-        if coder.bit("explicit_visibility", 0, int(shown != default)):
-            state = coder.bypass(1, int(shown[0]))
+        context = self._explicit + 2 * self._coarse
+        self._explicit = coder.bit("explicit_visibility", context, int(shown != default))
+        if self._explicit:
+            state = coder.bit("first_visible", 0, int(shown[0]))
             runs: list[bool] = []
             while len(runs) < len(default):
-                left = len(default) - len(runs)
-                run = 0
-                while not self.decoder and run < left and shown[len(runs) + run] == bool(state):
-                    run += 1
-                runs += [bool(state)] * (1 + coder.uniform(left, run - 1))
+                left = run = len(default) - len(runs)
+                if not self.decoder:
+                    run = next((k for k in range(left) if shown[len(runs) + k] != bool(state)), left)
+                if left > 1 and not coder.bit("last_run", int(bool(runs)), int(run == left)):
+                    run = 1 + coder.uniform(left - 1, run - 1)
+                else:
+                    run = left
+                runs += [bool(state)] * run
                 state = 1 - state
             if runs == default:
                 raise self._error("non-canonical", "the default visibility is coded explicitly")
@@ -451,10 +494,96 @@ class _Code:
             raise self._error("out-of-range", f"the position {position} is too far from the picture")
 
 
+def nearest(paths: Points, frame: int, position: list[int], count: int) -> Points:
+    """The ``count`` first of ``paths`` by their distance from ``position`` in ``frame`` (clause 9.2.6)."""
+    return [paths[k] for k in _closest([path[frame] for path in paths], position, count)]
+
+
+def _closest(positions: list[list[int]], position: list[int], count: int) -> list[int]:
+    """Indices of the ``count`` nearest of ``positions``, nearest first; of equally near ones the first."""
+    px, py = position
+    distances = [(x - px) * (x - px) + (y - py) * (y - py) for x, y in positions]
+    return heapq.nsmallest(count, range(len(positions)), distances.__getitem__)
+
+
+class Stepper:
+    """Codes the steps of one coordinate of a path, predicted from those of its reference points.
+
+    ``references`` are the paths of up to four points, ``frame`` and ``value`` the start (clause 9.2.8).
+    """
+
+    def __init__(self, references: Points, axis: int, frame: int, value: int) -> None:
+        """All in sixteenths of a unit, but the coordinate itself."""
+        self._leader: list[int] = []
+        if references:
+            # One, two or four: the mean has no remainder.
+            references = references[: 1 << (len(references).bit_length() - 1)]
+            share = 16 // len(references)
+            total = [share * sum(p[axis] for p in places) for places in zip(*references, strict=True)]
+            around = zip([total[0], *total], total, [*total[1:], total[-1]], strict=False)
+            self._leader = [(before + 2 * here + after + 2) >> 2 for before, here, after in around]
+            self._apart = 16 * value - self._leader[frame]
+        self._before = frame
+        self._value = value
+        self._latest = 0
+        self._since = 4
+        self._moves = 0
+
+    def step(self, coder: BinaryCoder, frame: int, step: int) -> int:
+        """Code the ``step`` to ``frame``, which is next to the frame before."""
+        base, lag, trend = 0, 0, 0
+        if self._leader:
+            here = self._leader[frame]
+            drift = here - self._leader[self._before]
+            base = (abs(drift) + 4) >> 4
+            base = -base if drift < 0 else base
+            trend = _level(drift - 16 * base, _TREND)
+            lag = _level(here + self._apart - 16 * (self._value + base), _LAG)
+            sign = (base > 0) - (base < 0)
+            latest = self._latest
+            turned = (lag or trend or sign or latest) < 0
+            if turned:
+                lag, trend, sign, latest = -lag, -trend, -sign, -latest
+            row = lag * 5 + trend + 2
+            offset = (row * 3 + sign + 1) * 3 + latest + 1
+        else:
+            turned = self._latest < 0
+            offset = 270 + 4 * self._since + min(self._moves, 3)
+            row = 30
+        residual = -(step - base) if turned else step - base
+        if coder.bit("step_zero", offset, int(residual == 0)):
+            residual = 0
+        else:
+            negative = coder.bit("step_sign", row, int(residual < 0))
+            size = 1 + coder.unsigned("step_magnitude", 0, abs(residual) - 1)
+            residual = -size if negative else size
+        step = base + (-residual if turned else residual)
+        self._value += step
+        if self._leader:
+            self._apart += (16 * self._value - here - self._apart) >> 1
+        self._before = frame
+        self._since = min(self._since + 1, 4)
+        if step:
+            self._latest = 1 if step > 0 else -1
+            self._since = 0
+            self._moves += 1
+        return step
+
+
+#: Sixteenths of a unit between the levels that choose a step's context.
+_LAG = (2, 5, 8, 12, 17)
+_TREND = (2, 6)
+
+
+def _level(value: int, thresholds: tuple[int, ...]) -> int:
+    """How many ``thresholds`` the magnitude of ``value`` reaches, with its sign."""
+    return -bisect(thresholds, -value) if value < 0 else bisect(thresholds, value)
+
+
 def between(
     start: list[int], end: list[int], a: int, b: int, reference: list[list[int]] | None
 ) -> list[list[int]]:
-    """Positions strictly between frames a and b, straight or along the reference path (clause 9.2.6)."""
+    """Positions strictly between frames a and b, straight or along the reference path (clause 9.2.7)."""
     return _way(start, end, a, b, range(a + 1, b), reference)
 
 

@@ -3,9 +3,10 @@
     python training/contexts.py --clips DIR [--section trajectories] [--settings 5,8,12] [--half] [--write]
 
 Every clip is encoded, the bits of every context are collected message by message, and for each context
-the initial probability is taken that codes them in the fewest bits, adaptation included. Prints the bits
-before and after; --write puts the new states into ``spec/tables/contexts.json``. --half leaves every
-second clip, from the second on, to those who measure.
+the initial probability is taken that codes them in the fewest bits, adaptation included. Contexts that
+nothing was coded in keep their states. Prints the bits before and after; --write puts the new states into
+``spec/tables/contexts.json``. --half leaves every second clip of the first folder, from the second on, to
+those who measure.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from refenc.cli import default_interval, header
 from refenc.encoder import EncoderOptions, encode
 from refenc.source import open_source
+from tgv_format import trajectories
 from tgv_format.entropy import BIT_COST, Contexts
+from tgv_format.levels import LEVELS
 from tgv_format.reader import Reader
 from tgv_format.writer import Writer
 
@@ -37,6 +42,43 @@ Trace = list[dict[str, object]]
 def collect_trajectories(path: str, bitrates: list[float], size: tuple[int, int]) -> list[Trace]:
     """Symbols of the clips of a video encoded at ``bitrates`` kbit/s, one trace a clip."""
     return [trace for bitrate in bitrates for trace in _encoded(path, bitrate, size)]
+
+
+def collect_points(path: str, weights: list[float], size: tuple[int, int]) -> list[Trace]:
+    """Symbols of the points that T-GVC picks in a video: in whole latent samples, and optimised.
+
+    The former also of clips moved by a part of a unit and of reversed ones, which are as likely. ``weights``
+    of a bit in the optimisation.
+    """
+    from refenc.guidance import analyse
+    from refenc.quantise import Quantiser, rounded
+
+    with open_source(path, size, crop=True) as source:
+        pictures = [picture for picture, _ in zip(source, range(POINT_FRAMES), strict=False)]
+    traces: list[Trace] = []
+
+    def add(params: trajectories.Trajectories) -> None:
+        if not params.count:
+            return
+        data = trajectories.encode(params, *size, LEVELS[3])
+        trace: Trace = []
+        trajectories.decode(data, 0, "", *size, params.last_frame, LEVELS[3], trace.append)
+        traces.append(trace)
+
+    for first in range(0, len(pictures) - POINT_LENGTH, POINT_LENGTH):
+        analysis = analyse(pictures[first : first + POINT_LENGTH + 1], seed=0)
+        if analysis is None:
+            continue
+        points = analysis.semantic
+        tracks, instance = analysis.positions[points], analysis.instance[points]
+        visible = analysis.visible[points]
+        for dx, dy, step in ((0.0, 0.0, 1), (2.7, 4.1, 1), (5.3, 1.9, -1), (1.3, 6.2, -1)):
+            moved = (tracks + np.array([dx, dy], np.float32))[:, ::step]
+            add(rounded(moved, visible[:, ::step], instance, *size))
+        for precision, weight in product((0, 1), weights):
+            quantiser = Quantiser(tracks, instance, *size, precision, precision, weight, visible)
+            add(quantiser(np.arange(len(points))))
+    return traces
 
 
 def _encoded(path: str, bitrate: float, size: tuple[int, int]) -> list[Trace]:
@@ -78,9 +120,14 @@ def collect_camera_poses(path: str, budgets: list[float], size: tuple[int, int])
 #: For every section what collects its symbols, and its default settings.
 COLLECTORS: dict[str, tuple[Callable[[str, list[float], tuple[int, int]], list[Trace]], str]] = {
     "trajectories": (collect_trajectories, "5,8,12"),
+    "points": (collect_points, "4,16,40"),
     "camera_poses": (collect_camera_poses, "0.1,0.2,0.4,0.8"),
 }
+#: The section whose contexts a collector is for, where its name is another one.
+SECTIONS = {"points": "trajectories"}
 POSE_FRAMES = 29
+POINT_FRAMES = 200
+POINT_LENGTH = 16
 
 
 def add_message(messages: Messages, trace: Trace) -> None:
@@ -118,10 +165,13 @@ def best(messages: list[list[int]]) -> int:
 def train(section: str, messages: Messages, write: bool) -> None:
     """Find the best initial states of a section's contexts and print what they save; ``write`` keeps them."""
     table = json.loads(TABLE.read_text())
+    section = SECTIONS.get(section, section)
     before = after = 0.0
     for name, states in table["sections"][section].items():
         for index, state in enumerate(tqdm(states, desc=name, leave=False)):
-            lists = messages.get(f"{name}[{index}]", [])
+            lists = messages.get(f"{name}[{index}]")
+            if lists is None:
+                continue
             states[index] = best(lists)
             before += cost(lists, state)
             after += cost(lists, states[index])
