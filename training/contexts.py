@@ -22,7 +22,7 @@ from tqdm import tqdm
 from refenc.cli import default_interval, header
 from refenc.encoder import EncoderOptions, encode
 from refenc.source import open_source
-from tgv_format.entropy import BIT_COST, Contexts
+from tgv_format.entropy import BIT_COST, adapt, fresh, probability
 from tgv_format.reader import Reader
 from tgv_format.writer import Writer
 
@@ -97,11 +97,11 @@ def cost(messages: list[list[int]], initial: int) -> float:
     """Bits that ``messages`` take in a context that starts at ``initial``."""
     total = 0.0
     for message in messages:
-        context = Contexts({"": [initial]})
+        context = fresh(initial)
         for bit in message:
-            p = context.probability(0)
+            p = probability(context)
             total += BIT_COST[p if bit else 4096 - p]
-            context.update(0, bit)
+            adapt(context, bit)
     return total
 
 
