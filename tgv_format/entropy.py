@@ -84,7 +84,7 @@ class Layout:
     """
 
     def __init__(self, sets: dict[str, list[int]]) -> None:
-        self.initial = [state for states in sets.values() for state in states]
+        self.initial = [fresh(state) for states in sets.values() for state in states]
         self.names = [f"{name}[{i}]" for name, states in sets.items() for i in range(len(states))]
         sizes = map(len, sets.values())
         self.first = dict(zip(sets, accumulate(sizes, initial=0), strict=False))
@@ -96,7 +96,7 @@ class Layout:
 
     def contexts(self) -> list[Context]:
         """All contexts in their initial states."""
-        return [fresh(state) for state in self.initial]
+        return [context.copy() for context in self.initial]
 
 
 LAYOUTS = {section: Layout(sets) for section, sets in _CONTEXTS["sections"].items()}

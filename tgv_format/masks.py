@@ -273,7 +273,7 @@ class _Code:
         at = to = 0
         while x < width:
             edge = edges[i]
-            while edge < width and (edge < x or reference[edge] in excluded):
+            while edge < x or (edge < width and reference[edge] in excluded):
                 i += 1
                 edge = edges[i]
             if not decoding:
