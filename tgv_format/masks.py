@@ -90,8 +90,8 @@ def upsample(plane: Labels, width: int, height: int, scale_log2: int) -> Labels:
 def moved(plane: Labels, motion: list[list[int]]) -> Labels:
     """``plane`` with each label k moved by ``motion[k - 1]`` label samples (x, y) (clause 9.6.3).
 
-    What a moved label leaves becomes background. It covers what is there where it goes; greater labels
-    cover lesser ones.
+    Vectors are less than the plane in both directions. What a moved label leaves becomes background. It
+    covers what is there where it goes; greater labels cover lesser ones.
     """
     height, width = plane.shape
     moving = [(label, x, y) for label, (x, y) in enumerate(motion, 1) if x or y]
