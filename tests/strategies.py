@@ -49,7 +49,8 @@ def assert_cost(bits: float, data: bytes, records: list[dict[str, object]]) -> N
     ideal = sum(BIT_COST[p if value else 4096 - p] for p, value in symbols)
     header = bits - ideal
     assert header == pytest.approx(16) or header == pytest.approx(24)
-    assert 8 * len(data) < bits + 40
+    # The coder's 24-bit scale costs some bits of a long message.
+    assert 8 * len(data) < 1.001 * bits + 40
 
 
 # --- Sequence header, hint, text, keyframe

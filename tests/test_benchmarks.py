@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import common
 import damage
+import entropy
 import guidance
 import memory
 import speed
@@ -137,6 +138,14 @@ def test_speed(video: Path, tmp_path: Path) -> None:
     assert grown["amount"] == 2 * FRAMES
     slower = grown | {"amount": 4 * FRAMES, "enc cpu s": 4 * grown["enc cpu s"]}
     assert speed.exponent([grown, slower], "enc cpu s") == pytest.approx(2)
+
+
+def test_entropy(video: Path, tmp_path: Path) -> None:
+    rows = entropy.measure(video, SIZE, 1, tmp_path)
+    *parts, whole = rows
+    assert [r["kind"] for r in rows] == [*entropy.KINDS, "all"]
+    assert whole["bins"] == sum(r["bins"] for r in parts) > 0
+    assert whole["x rt"] == pytest.approx(FRAMES / 25 / sum(r["seconds"] for r in parts))
 
 
 def test_memory(video: Path) -> None:

@@ -12,23 +12,26 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import settings
 
+from tgv_format import entropy
 from tgv_format.entropy import (
     BIT_COST,
     BYPASS,
     UNSIGNED_MAX,
     BinaryCoder,
-    Contexts,
     Cost,
     Decoder,
     Encoder,
+    Layout,
     TracingDecoder,
+    adapt,
+    fresh,
 )
 from tgv_format.errors import TgvError
 from tgv_format.range_coder import QuantileError, RangeDecoder, canonical_point
 from tgv_format.tables import load
 
 SECTION = "trajectories"
-LAYOUT: dict[str, list[int]] = load("contexts")["sections"][SECTION]
+SETS: dict[str, list[int]] = load("contexts")["sections"][SECTION]
 
 Symbols = list[tuple[int, int]]
 
@@ -222,49 +225,46 @@ def test_canonical_point(lower: int, width: int) -> None:
 # --- Probabilities
 
 
-@given(st.lists(st.integers(0, 1), max_size=400), st.sampled_from(sorted(LAYOUT)))
+@given(st.lists(st.integers(0, 1), max_size=400), st.sampled_from(sorted(SETS)))
 def test_probabilities_stay_legal(bits: list[int], name: str) -> None:
-    contexts = Contexts(LAYOUT)
-    index = contexts.first[name]
+    layout = Layout(SETS)
+    context = layout.contexts()[layout.first[name]]
     for bit in bits:
-        contexts.update(index, bit)
-        assert 1 <= contexts.probability(index) <= 4095
+        adapt(context, bit)
+        assert 1 <= entropy.probability(context) <= 4095
 
 
 @pytest.mark.parametrize("bit", [0, 1])
 def test_probabilities_stay_legal_at_their_extremes(bit: int) -> None:
     """From every initial state, after any number of equal bits, and back."""
-    contexts = Contexts(LAYOUT)
-    assert len(contexts.fast) == sum(map(len, LAYOUT.values()))
-    for index in range(len(contexts.fast)):
+    contexts = Layout(SETS).contexts()
+    assert len(contexts) == sum(map(len, SETS.values()))
+    for context in contexts:
         for value in [bit] * 2000 + [1 - bit] * 2000:
-            assert 1 <= contexts.probability(index) <= 4095
-            contexts.update(index, value)
-            assert 0 <= contexts.fast[index] <= 65535
-            assert 0 <= contexts.slow[index] <= 65535
+            assert 1 <= entropy.probability(context) <= 4095
+            adapt(context, value)
+            assert 0 <= min(context[:2]) <= max(context[:2]) <= 65535
 
 
 def test_probabilities_adapt() -> None:
-    contexts = Contexts(LAYOUT)
-    contexts.fast[0] = contexts.slow[0] = 1 << 15
+    context = fresh(1 << 15)
     rng = np.random.default_rng(0)
     for bit in rng.random(3000) < 0.1:
-        contexts.update(0, int(bit))
-    assert 0.04 < contexts.probability(0) / 4096 < 0.2
-    contexts = Contexts(LAYOUT)
-    contexts.fast[0] = contexts.slow[0] = 1 << 15
-    contexts.update(0, 1)
-    assert contexts.probability(0) > 2048 + 4096 // 10, "the first bits count more"
+        adapt(context, int(bit))
+    assert 0.04 < entropy.probability(context) / 4096 < 0.2
+    context = fresh(1 << 15)
+    adapt(context, 1)
+    assert entropy.probability(context) > 2048 + 4096 // 10, "the first bits count more"
 
 
 def test_contexts_are_independent() -> None:
-    contexts = Contexts(LAYOUT)
-    before = [contexts.probability(i) for i in range(len(contexts.fast))]
-    contexts.update(3, 1)
-    after = [contexts.probability(i) for i in range(len(contexts.fast))]
-    assert [i for i in range(len(before)) if before[i] != after[i]] == [3]
-    assert contexts.names[contexts.first["anchor_gap"] + 2] == "anchor_gap[2]"
-    assert len(set(contexts.names)) == len(contexts.names)
+    layout = Layout(SETS)
+    contexts = layout.contexts()
+    adapt(contexts[3], 1)
+    fresh_ones = layout.contexts()
+    assert [i for i, context in enumerate(contexts) if context != fresh_ones[i]] == [3]
+    assert layout.names[layout.first["anchor_gap"] + 2] == "anchor_gap[2]"
+    assert len(set(layout.names)) == len(layout.names) == len(contexts)
 
 
 # --- Binarisations
@@ -281,6 +281,7 @@ def round_trip(code: Callable[[BinaryCoder, int], int], values: list[int]) -> by
     ):
         assert [code(decoder, 0) for _ in values] == values
         decoder.finish()
+        assert decoder._contexts == encoder._contexts
     return data
 
 
@@ -370,12 +371,10 @@ def test_binarisations_use_the_contexts_they_name() -> None:
 
     def touched(code: Callable[[BinaryCoder], int]) -> set[str]:
         coder = Encoder(SECTION)
-        contexts = coder._contexts
-        fresh = list(contexts.slow)
         code(coder)
-        return {
-            name for name, old, new in zip(contexts.names, fresh, contexts.slow, strict=True) if old != new
-        }
+        layout = coder._layout
+        states = zip(layout.names, layout.contexts(), coder._contexts, strict=True)
+        return {name for name, old, new in states if old != new}
 
     assert touched(lambda c: c.unsigned("anchor_gap", 0, 3)) == {f"anchor_gap[{i}]" for i in range(4)}
     assert touched(lambda c: c.unsigned("anchor_gap", 0, 99)) == {f"anchor_gap[{i}]" for i in range(10)}
@@ -409,8 +408,7 @@ def test_cost_adapts_as_the_encoder_does(values: list[int]) -> None:
     for value in values:
         encoder.signed("displacement", 0, value)
         cost.signed("displacement", 0, value)
-    assert encoder._contexts.fast == cost._contexts.fast
-    assert encoder._contexts.slow == cost._contexts.slow
+    assert encoder._contexts == cost._contexts
     # The message may be shorter by luck, eight bits shorter in one of 256 cases.
     assert -24 < 8 * len(encoder.finish()) - cost.bits < 9
 
@@ -458,5 +456,5 @@ def test_the_trace_has_every_symbol(values: list[int]) -> None:
         assert record["bit_offset"] == 8 * 100 + state.bits - 64
         state.encode([symbol])
     names = {r["context"] for r in records}
-    assert names <= {None, *Contexts(LAYOUT).names}
+    assert names <= {None, *Layout(SETS).names}
     assert (None in names) == bool(values)

@@ -15,7 +15,7 @@ import pytest
 from refdec.decoder import Decoder
 from tgv_format import canonical, container, sequence
 from tgv_format.clip import Clip
-from tgv_format.entropy import Contexts
+from tgv_format.entropy import LAYOUTS, adapt, probability
 from tgv_format.errors import IDENTIFIERS
 from tgv_format.levels import LEVELS, PROFILES, Level
 from tgv_format.reader import Reader
@@ -139,11 +139,11 @@ def test_context_sets_of_pseudo_code_are_those_of_the_table() -> None:
 @pytest.mark.parametrize("bit", [0, 1])
 def test_initial_states_keep_probabilities_legal(section: str, bit: int) -> None:
     """Equal symbols in a row are the extreme: both estimators are monotonic in their state."""
-    contexts = Contexts(load("contexts")["sections"][section])
-    for index in range(len(contexts.names)):
+    layout = LAYOUTS[section]
+    for name, context in zip(layout.names, layout.contexts(), strict=True):
         for _ in range(400):
-            assert 1 <= contexts.probability(index) <= 4095, contexts.names[index]
-            contexts.update(index, bit)
+            assert 1 <= probability(context) <= 4095, name
+            adapt(context, bit)
 
 
 def test_literals_in_prose() -> None:

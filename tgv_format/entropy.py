@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import constriction
@@ -47,42 +48,58 @@ def _model(probability: int) -> Any:
 _MODELS: list[Any] = [None, *(_model(p) for p in range(1, 4096))]
 
 
-class Contexts:
-    """The adaptive state of one section: two estimators and a rate per context (clause 8.4).
+#: An adaptive context: the fast and the slow estimate of the probability of a 1, and the rate (clause 8.4).
+Context = list[int]
 
-    ``first`` is the index of the first context of each set; ``signed`` those of a signed value's three sets.
+
+def probability(context: Context) -> int:
+    """That of a 1 in units of 2^-12, 1 .. 4095."""
+    return (context[0] + context[1]) >> 5
+
+
+def adapt(context: Context, bit: int) -> None:
+    """Let a context learn from a symbol."""
+    fast, slow, rate = context
+    quick = rate if rate < _FAST else _FAST
+    if bit:
+        context[0] = fast + ((65535 - fast) >> quick)
+        context[1] = slow + ((65535 - slow) >> rate)
+    else:
+        context[0] = fast - (fast >> quick)
+        context[1] = slow - (slow >> rate)
+    if rate < _SLOW:
+        context[2] = rate + 1
+
+
+def fresh(initial: int) -> Context:
+    """A context in its initial state."""
+    return [initial, initial, _START]
+
+
+class Layout:
+    """The contexts of one section.
+
+    ``initial`` are their initial states and ``names`` their names; ``first`` is the index of the first
+    context of each set, ``signed`` those of a signed value's three sets.
     """
 
-    def __init__(self, states: dict[str, list[int]]) -> None:
-        self.first: dict[str, int] = {}
-        self.names: list[str] = []
-        self.fast: list[int] = []
-        for name, initial in states.items():
-            self.first[name] = len(self.fast)
-            self.fast += initial
-            self.names += [f"{name}[{i}]" for i in range(len(initial))]
-        self.slow = list(self.fast)
-        self.rate = [_START] * len(self.fast)
-        stems = [name.removesuffix("_zero") for name in states if name.endswith("_zero")]
+    def __init__(self, sets: dict[str, list[int]]) -> None:
+        self.initial = [fresh(state) for states in sets.values() for state in states]
+        self.names = [f"{name}[{i}]" for name, states in sets.items() for i in range(len(states))]
+        sizes = map(len, sets.values())
+        self.first = dict(zip(sets, accumulate(sizes, initial=0), strict=False))
+        stems = [name.removesuffix("_zero") for name in sets if name.endswith("_zero")]
         self.signed = {
             stem: (self.first[f"{stem}_zero"], self.first[f"{stem}_sign"], self.first[f"{stem}_magnitude"])
             for stem in stems
         }
 
-    def probability(self, index: int) -> int:
-        return (self.fast[index] + self.slow[index]) >> 5
+    def contexts(self) -> list[Context]:
+        """All contexts in their initial states."""
+        return [context.copy() for context in self.initial]
 
-    def update(self, index: int, bit: int) -> None:
-        fast, slow, rate = self.fast[index], self.slow[index], self.rate[index]
-        quick = rate if rate < _FAST else _FAST
-        if bit:
-            self.fast[index] = fast + ((65535 - fast) >> quick)
-            self.slow[index] = slow + ((65535 - slow) >> rate)
-        else:
-            self.fast[index] = fast - (fast >> quick)
-            self.slow[index] = slow - (slow >> rate)
-        if rate < _SLOW:
-            self.rate[index] = rate + 1
+
+LAYOUTS = {section: Layout(sets) for section, sets in _CONTEXTS["sections"].items()}
 
 
 class BinaryCoder:
@@ -95,7 +112,9 @@ class BinaryCoder:
     element: str | tuple[str, int, str] = ""
 
     def __init__(self, section: str) -> None:
-        self._contexts = Contexts(_CONTEXTS["sections"][section])
+        self._layout = LAYOUTS[section]
+        self._contexts = self._layout.contexts()
+        self._first = self._layout.first
 
     def _code(self, index: int, probability: int, bit: int) -> int:
         raise NotImplementedError
@@ -104,14 +123,14 @@ class BinaryCoder:
         raise NotImplementedError
 
     def _adaptive(self, index: int, value: int) -> int:
-        contexts = self._contexts
-        bit = self._code(index, contexts.probability(index), value)
-        contexts.update(index, bit)
+        context = self._contexts[index]
+        bit = self._code(index, probability(context), value)
+        adapt(context, bit)
         return bit
 
     def bit(self, name: str, offset: int, value: int = 0) -> int:
         """One bit in context ``name[offset]``."""
-        return self._adaptive(self._contexts.first[name] + offset, value)
+        return self._adaptive(self._first[name] + offset, value)
 
     def bypass(self, bits: int, value: int = 0) -> int:
         """A value of ``bits`` equiprobable bits, most significant first."""
@@ -136,15 +155,15 @@ class BinaryCoder:
 
         Uses the contexts ``name[offset] .. name[offset + prefix_contexts - 1]``.
         """
-        return self._unsigned(self._contexts.first[name] + offset, value)
+        return self._unsigned(self._first[name] + offset, value)
 
     def _unsigned(self, first: int, value: int) -> int:
         for prefix in range(_UNARY):
-            if not self._adaptive(first + prefix, int(value > prefix)):
+            if not self._adaptive(first + prefix, value > prefix):
                 return prefix
         escape = max(value - _UNARY, 0) + 1
         length = 0
-        while self._adaptive(first + min(_UNARY + length, _PREFIX - 1), int(escape >> (length + 1) > 0)):
+        while self._adaptive(first + min(_UNARY + length, _PREFIX - 1), escape >> (length + 1) > 0):
             length += 1
             if length > _ESCAPE_BITS:
                 raise self._fail("out-of-range", f"an escape longer than {_ESCAPE_BITS} bits")
@@ -160,10 +179,10 @@ class BinaryCoder:
 
         Contexts: ``NAME_zero[offset]``, ``NAME_sign[offset]`` and a row ``offset`` of ``NAME_magnitude``.
         """
-        zero, sign, magnitude = self._contexts.signed[name]
-        if self._adaptive(zero + offset, int(value == 0)):
+        zero, sign, magnitude = self._layout.signed[name]
+        if self._adaptive(zero + offset, value == 0):
             return 0
-        negative = self._adaptive(sign + offset, int(value < 0))
+        negative = self._adaptive(sign + offset, value < 0)
         size = 1 + self._unsigned(magnitude + offset * _PREFIX, abs(value) - 1)
         return -size if negative else size
 
@@ -230,8 +249,29 @@ class Decoder(BinaryCoder):
         try:
             bit = self._decode_symbol(model)
         except AssertionError:
-            raise self._fail("entropy-invalid", "the data is no message of this model") from None
+            raise self._invalid() from None
         self._encode_symbol(bit, model)
+        return bit
+
+    def _adaptive(self, index: int, value: int) -> int:
+        """As :class:`BinaryCoder` does it, but written out: a call costs as much as a symbol."""
+        context = self._contexts[index]
+        fast, slow, rate = context
+        model = _MODELS[(fast + slow) >> 5]
+        try:
+            bit: int = self._decode_symbol(model)
+        except AssertionError:
+            raise self._invalid() from None
+        self._encode_symbol(bit, model)
+        quick = rate if rate < _FAST else _FAST
+        if bit:
+            context[0] = fast + ((65535 - fast) >> quick)
+            context[1] = slow + ((65535 - slow) >> rate)
+        else:
+            context[0] = fast - (fast >> quick)
+            context[1] = slow - (slow >> rate)
+        if rate < _SLOW:
+            context[2] = rate + 1
         return bit
 
     def error(self, identifier: str, detail: str) -> TgvError:
@@ -240,6 +280,9 @@ class Decoder(BinaryCoder):
         return TgvError(identifier, self._offset, f"{self._path}.{name}", detail)
 
     _fail = error
+
+    def _invalid(self) -> TgvError:
+        return self.error("entropy-invalid", "the data is no message of this model")
 
     def finish(self) -> None:
         """Check that the message is the canonical one of its symbols (clause 8.3)."""
@@ -255,12 +298,15 @@ class TracingDecoder(Decoder):
         self._plain = RangeDecoder(data)
         self._sink = sink
 
+    # Symbol by symbol, each through _code.
+    _adaptive = BinaryCoder._adaptive
+
     def _code(self, index: int, probability: int, bit: int) -> int:
         plain = self._plain
         name = self.element if isinstance(self.element, str) else "{}[{}].{}".format(*self.element)
         record: dict[str, object] = {
             "path": f"{self._path}.{name}",
-            "context": self._contexts.names[index] if index != BYPASS else None,
+            "context": self._layout.names[index] if index != BYPASS else None,
             "probability": probability,
             "lower": f"{plain.lower:016x}",
             "range": f"{plain.range:016x}",
@@ -270,7 +316,7 @@ class TracingDecoder(Decoder):
         try:
             bit = plain.decode_bit(probability)
         except QuantileError:
-            raise self.error("entropy-invalid", "the data is no message of this model") from None
+            raise self._invalid() from None
         self._sink(record | {"value": bit})
         return bit
 

@@ -187,17 +187,16 @@ class _Code:
         coder = self.coder
         steps = b - a
         start, change, middle = path[a], path[b] - path[a], (a + b) >> 1
-        line = [start + (change * way + steps) // (2 * steps) for way in range(2, 2 * steps, 2)]
         size = min(3, steps.bit_length() - 2)
         slope = 0 if change == 0 else 1 if 2 * abs(change) <= steps else 2
         activity = (size * 3 + min(parent, 2)) * 3 + slope
         offset = activity * 3 + min(_near(self.splits, c, k, middle), 2)
-        split = 0 if self.decoder else int(line != path[a + 1 : b])
+        split = not self.decoder and path[a + 1 : b] != _line(start, change, steps)
         if not coder.bit("split", offset, split):
-            path[a + 1 : b] = line
+            path[a + 1 : b] = _line(start, change, steps)
             return
         self.splits[c][k + 2][middle] = 1
-        predicted = line[middle - a - 1]
+        predicted = start + (2 * change * (middle - a) + steps) // (2 * steps)
         near = _near(self.sizes, c, k, middle) + parent
         row = min(near.bit_length(), _CLASSES - 1) + (_CLASSES if steps > 2 else 0)
         deviation = coder.signed("deviation", row, path[middle] - predicted)
@@ -208,7 +207,7 @@ class _Code:
             self._interval(path, c, k, a, middle, abs(deviation))
         if b - middle > 1:
             self._interval(path, c, k, middle, b, abs(deviation))
-        if path[a + 1 : b] == line:
+        if not deviation and path[a + 1 : b] == _line(start, change, steps):
             raise self._error("non-canonical", "a straight interval is split")
 
     def _check(self, value: int) -> None:
@@ -219,6 +218,11 @@ class _Code:
         if self.decoder:
             return self.decoder.error(identifier, detail)
         return ParameterError(identifier, str(self.coder.element), detail)
+
+
+def _line(start: int, change: int, steps: int) -> list[int]:
+    """The values strictly between two frames ``steps`` apart, in equal steps from ``start`` on."""
+    return [start + (change * way + steps) // (2 * steps) for way in range(2, 2 * steps, 2)]
 
 
 def _near(table: list[list[list[int]]], c: int, k: int, t: int) -> int:

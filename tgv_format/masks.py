@@ -8,6 +8,8 @@ vanish, and where there are new ones. In the first plane every row is predicted 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
+from operator import ne
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,9 @@ HEADER = Struct(
 
 # What became of the last edge to a label.
 _STAYED, _LEFT, _RIGHT, _OTHER = range(4)
+
+#: The byte of every label.
+_SAMPLE = [bytes([label]) for label in range(256)]
 
 Labels = NDArray[np.uint8]
 
@@ -85,20 +90,18 @@ def upsample(plane: Labels, width: int, height: int, scale_log2: int) -> Labels:
 def moved(plane: Labels, motion: list[list[int]]) -> Labels:
     """``plane`` with each label k moved by ``motion[k - 1]`` label samples (x, y) (clause 9.6.3).
 
-    What a moved label leaves becomes background. It covers what is there where it goes; greater labels
-    cover lesser ones.
+    Vectors are less than the plane in both directions. What a moved label leaves becomes background. It
+    covers what is there where it goes; greater labels cover lesser ones.
     """
-    vectors = np.array([[0, 0], *motion], np.intp)
-    y, x = np.nonzero(vectors.any(1)[plane])
-    labels = plane[y, x]
-    out = plane.copy()
-    out[y, x] = 0
-    to_x, to_y = x + vectors[labels, 0], y + vectors[labels, 1]
     height, width = plane.shape
-    inside = np.flatnonzero((to_x >= 0) & (to_x < width) & (to_y >= 0) & (to_y < height))
-    # Of several values for one place the last is kept.
-    order = inside[np.argsort(labels[inside], kind="stable")]
-    out[to_y[order], to_x[order]] = labels[order]
+    moving = [(label, x, y) for label, (x, y) in enumerate(motion, 1) if x or y]
+    out = plane.copy()
+    for label, _, _ in moving:
+        out[plane == label] = 0
+    for label, x, y in moving:
+        target = out[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+        source = plane[max(-y, 0) : height - max(y, 0), max(-x, 0) : width - max(x, 0)]
+        target[source == label] = label
     return out
 
 
@@ -198,7 +201,7 @@ class _Code:
             before = predicted.tobytes()
             target = b"" if params is None else params.labels[t].tobytes()
             coder.element = ("labels", t, "still")
-            still = coder.bit("still", still, int(target == before))
+            still = coder.bit("still", still, target == before)
             plane = before if still else self._plane(t, bytearray(before), target)
             labels[t] = np.frombuffer(plane, np.uint8).reshape(labels.shape[1:])
         return labels, motion
@@ -264,16 +267,13 @@ class _Code:
         """row(): a row that differs from its prediction ``reference``; ``above`` is the row above it."""
         coder, width, count, fate = self.coder, self.width, self.count, self.fate
         decoding, temporal = self.decoder is not None, self.temporal
-        edges = [x for x in range(1, width) if reference[x] != reference[x - 1]]
-        if reference[0]:
-            edges.insert(0, 0)
-        edges.append(width)
+        edges = [*compress(range(width), map(ne, reference, b"\0" + reference)), width]
         out = bytearray()
         x, label, excluded, i, changed = 0, 0, {0}, 0, False
         at = to = 0
         while x < width:
             edge = edges[i]
-            while edge < width and (edge < x or reference[edge] in excluded):
+            while edge < x or (edge < width and reference[edge] in excluded):
                 i += 1
                 edge = edges[i]
             if not decoding:
@@ -282,38 +282,38 @@ class _Code:
                     at += 1
                 to = target[at] if at < width else -1
             if edge == width:
-                if changed and (len(excluded) > count or coder.bit("end", temporal, int(at == width))):
+                if changed and (len(excluded) > count or coder.bit("end", temporal, at == width)):
                     break
                 changed = True
                 at, to = self._new(x, edge, excluded, reference, above, at, to)
             else:
                 head = reference[edge]
                 c = 4 * (temporal and 1 + (above[edge] == head)) + fate[head]
-                if (changed or edge + 1 < width) and coder.bit("stay", c, int(at == edge and to == head)):
+                if (changed or edge + 1 < width) and coder.bit("stay", c, at == edge and to == head):
                     at, to = edge, head
                     fate[head] = _STAYED
                 else:
                     changed = True
-                    if (x < edge or edge + 1 < width) and coder.bit("shift", c, int(to == head)):
+                    if (x < edge or edge + 1 < width) and coder.bit("shift", c, to == head):
                         at, to = self._shift(c, x, edge, at), head
                         fate[head] = _LEFT if at < edge else _RIGHT
-                    elif len(excluded) >= count or coder.bit("pass", temporal, int(at > edge)):
+                    elif len(excluded) >= count or coder.bit("pass", temporal, at > edge):
                         excluded.add(head)
                         fate[head] = _OTHER
                         x = edge + 1
                         continue
                     else:
                         at, to = self._new(x, edge, excluded, reference, above, at, to)
-            out += bytes([label]) * (at - len(out))
+            out += _SAMPLE[label] * (at - len(out))
             x, label, excluded = at + 1, to, {to}
-        return out + bytes([label]) * (width - len(out))
+        return out + _SAMPLE[label] * (width - len(out))
 
     def _shift(self, c: int, x: int, edge: int, at: int) -> int:
         """shift(): where the edge is that was predicted at ``edge``."""
         coder = self.coder
         left = x < edge
         if left and edge + 1 < self.width:
-            left = bool(coder.bit("shift_left", c, int(at < edge)))
+            left = bool(coder.bit("shift_left", c, at < edge))
         distance = 1 + coder.unsigned("distance", 10 * self.temporal, abs(at - edge) - 1)
         at = edge - distance if left else edge + distance
         self._check(at, x, self.width - 1)
@@ -338,7 +338,7 @@ class _Code:
             model = next((i for i in range(x, last + 1) if above[i] not in barred), None)
             if model is not None:
                 head = above[model]
-                if len(choice) == 1 or coder.bit("follow", 0, int(to == head)):
+                if len(choice) == 1 or coder.bit("follow", 0, to == head):
                     at = model + coder.signed("offset", 0, at - model)
                     self._check(at, x, last)
                     self.fate[head] = _OTHER

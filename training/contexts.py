@@ -26,7 +26,7 @@ from refenc.cli import default_interval, header
 from refenc.encoder import EncoderOptions, encode
 from refenc.source import open_source
 from tgv_format import trajectories
-from tgv_format.entropy import BIT_COST, Contexts
+from tgv_format.entropy import BIT_COST, adapt, fresh, probability
 from tgv_format.levels import LEVELS
 from tgv_format.reader import Reader
 from tgv_format.writer import Writer
@@ -144,11 +144,11 @@ def cost(messages: list[list[int]], initial: int) -> float:
     """Bits that ``messages`` take in a context that starts at ``initial``."""
     total = 0.0
     for message in messages:
-        context = Contexts({"": [initial]})
+        context = fresh(initial)
         for bit in message:
-            p = context.probability(0)
+            p = probability(context)
             total += BIT_COST[p if bit else 4096 - p]
-            context.update(0, bit)
+            adapt(context, bit)
     return total
 
 
