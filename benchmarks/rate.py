@@ -103,6 +103,7 @@ def summary(kind: ModuleType, rows: Sequence[Row]) -> Row:
     best = [min(row[name] for name in kind.GENERAL) for row in rows]
     return {
         "clips": len(rows),
+        "tgv": mean["tgv"],
         "published": mean.get(kind.PUBLISHED),
         "best_general": min((mean[name] for name in kind.GENERAL), default=None) if rows else None,
         "best_general_per_clip": statistics.fmean(best) if rows else None,

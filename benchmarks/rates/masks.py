@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rates.video import Video
-from rates.yardsticks import xz
+from rates.yardsticks import general
 from refenc.masks import MaskOptions, extract
 from tgv_format import masks
 from tgv_format.levels import LEVELS
@@ -24,17 +24,10 @@ from tgv_format.masks import Masks
 Labels = NDArray[np.uint8]
 
 FRAMES = 30
-
-#: Encoder of FFmpeg, pixel format, options. The encoders with inter prediction get their slowest settings.
-CODECS = {
-    "svtav1": ("libsvtav1", "yuv420p", {"preset": "0", "svtav1-params": "lossless=1"}),
-    "x264": ("libx264", "gray", {"preset": "placebo", "qp": "0"}),
-    "x265": ("libx265", "gray", {"preset": "placebo", "x265-params": "lossless=1:log-level=none:info=0"}),
-    "ffv1": ("ffv1", "gray", {"level": "3", "coder": "1", "context": "1", "g": "999", "slicecrc": "0"}),
-}  # fmt: skip
+SVTAV1 = {"preset": "0", "svtav1-params": "lossless=1"}
 
 PUBLISHED = "svtav1"
-GENERAL = (*CODECS, "png", "xz")
+GENERAL = ("svtav1", "png", "xz", "brotli")
 
 
 def measure(video: Video) -> list[Row]:
@@ -50,32 +43,29 @@ def sizes(params: Masks, width: int, height: int) -> dict[str, int]:
     """Bytes of one clip's labels in a section and in every yardstick."""
     return {
         "tgv": len(masks.encode(params, width, height, LEVELS[3])),
-        **{name: coded(params.labels, *codec) for name, codec in CODECS.items()},
+        "svtav1": svtav1(params.labels),
         "png": sum(map(png, params.labels)),
-        "xz": xz_bytes(params.labels),
+        **general(bit_planes(params.labels)),
     }
 
 
-def coded(labels: Labels, encoder: str, pixel_format: str, options: dict[str, str]) -> int:
-    """Bytes of the packets, and of the codec's header where it is not in them.
+def svtav1(labels: Labels) -> int:
+    """Bytes of the lossless packets of SVT-AV1 at its slowest setting, labels as luma and constant chroma.
 
     RuntimeError when decoding does not give the labels back.
     """
     import av
 
     container = av.open(io.BytesIO(), "w", format="matroska")
-    stream = container.add_stream(encoder, rate=30, options=options)
-    stream.pix_fmt = pixel_format
+    stream = container.add_stream("libsvtav1", rate=30, options=SVTAV1)
+    stream.pix_fmt = "yuv420p"
     stream.height, stream.width = labels.shape[1:]
-    packets = []
-    for plane in labels:
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(plane), "gray")
-        packets += stream.encode(frame if pixel_format == "gray" else _with_chroma(plane))
+    packets = [packet for plane in labels for packet in stream.encode(_with_chroma(plane))]
     packets += stream.encode(None)
     header = bytes(stream.codec_context.extradata or b"")
     data = b"".join(bytes(packet) for packet in packets)
-    if not np.array_equal(_decoded(encoder, header, packets, labels), labels):
-        raise RuntimeError(f"{encoder} is not lossless")
+    if not np.array_equal(_decoded(header, packets, labels), labels):
+        raise RuntimeError("SVT-AV1 is not lossless")
     return len(data) + (0 if header and header[4:20] in data else len(header))
 
 
@@ -92,20 +82,16 @@ def _with_chroma(plane: Labels) -> Any:
     return out
 
 
-def _decoded(name: str, header: bytes, packets: list[Any], labels: Labels) -> Labels:
+def _decoded(header: bytes, packets: list[Any], labels: Labels) -> Labels:
     """The luma planes of the packets."""
     import av
 
-    decoder = {"libsvtav1": "libdav1d", "libx264": "h264", "libx265": "hevc"}
-    context = av.CodecContext.create(decoder.get(name, name), "r")
+    context = av.CodecContext.create("libdav1d", "r")
     context.thread_count = 1
     if header:
         context.extradata = header
-    if name == "ffv1":
-        context.height, context.width = labels.shape[1:]
-    frames = [f for packet in [*packets, None] for f in context.decode(packet)]
     planes = []
-    for frame in frames:
+    for frame in (f for packet in [*packets, None] for f in context.decode(packet)):
         luma = frame.planes[0]
         rows = np.frombuffer(luma, np.uint8).reshape(luma.height, luma.line_size)
         planes.append(rows[:, : labels.shape[2]])
@@ -126,14 +112,12 @@ def png(plane: Labels) -> int:
     return min(found)
 
 
-def xz_bytes(labels: Labels) -> int:
-    """Bytes of xz on all bit planes, each XORed with that of the frame before.
-
-    Packed to bits or one byte a sample, and the labels themselves XORed; the smallest.
-    """
+def bit_planes(labels: Labels) -> list[bytes]:
+    """All bit planes, each XORed with that of the frame before: packed to bits, or one byte a sample; and the
+    labels themselves XORed."""
     difference = labels.copy()
     difference[1:] ^= labels[:-1]
     bits = max(1, int(labels.max(initial=0)).bit_length())
     planes = np.stack([difference >> b & 1 for b in range(bits)])
     packed = np.packbits(planes, axis=-1), np.packbits(planes.swapaxes(0, 1), axis=-1)
-    return min(xz(data.tobytes()) for data in (*packed, planes, difference))
+    return [data.tobytes() for data in (*packed, planes, difference)]
