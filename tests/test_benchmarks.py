@@ -320,17 +320,18 @@ def test_optimised_points_are_within_the_error() -> None:
 
 
 def test_visibility_takes_the_cheapest_code() -> None:
-    tracks = np.repeat([[[3.5, 3.5]], [[11.5, 3.5]], [[19.5, 3.5]]], 17, 1)
     visible = np.ones((3, 17), np.bool_)
-    sizes = []
-    for hidden in (0, 1, 8):
-        visible[1, :hidden] = False
-        points = trajectories.round_points(points_of(tracks, [0] * 3, visible), (64, 64))
-        assert points is not None
-        sizes.append(8 * trajectories.tgvc(points.rounded, points.size)["tgvc_visibility"])
-    assert sizes[0] == 0
-    # Which point, its first flag, and two lengths of runs.
-    assert 0 < sizes[1] < sizes[2] < 4 + 1 + 2 * math.log2(17)
+    assert trajectories.visibility_bits(visible, ~visible) == 0
+    visible[1, :8] = False
+    # Which point (under 4 bits), its first flag, and the lengths of its two runs.
+    runs = 1 + math.log2(17) + math.log2(9)
+    assert runs < trajectories.visibility_bits(visible, ~visible) < runs + 4
+    packed, by_frames, runs_of_points, _ = trajectories.visibility_bytes(~visible)
+    assert (len(packed), len(by_frames)) == (7, 7)
+    assert runs_of_points == bytes([1, 0, 8])
+    visible[::2] = np.arange(17) % 2
+    flags = yardsticks.order0(visible.astype(np.int64))
+    assert trajectories.visibility_bits(visible, ~visible) == flags
 
 
 def motion(turn: float) -> Motion:

@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from common import Row, Size
 from numpy.typing import NDArray
 
 from rates.video import Video
-from rates.yardsticks import general, layouts, order0, range_bytes
+from rates.yardsticks import Ints, general, layouts, order0, range_bytes
 from refenc.guidance import Analysis, analyse
 from refenc.quantise import Quantiser
 from tgv_format import trajectories
@@ -100,7 +101,20 @@ def measure(video: Video) -> tuple[list[Row], list[Row]]:
 
 def sizes(params: Trajectories, size: Size) -> Row:
     """Bytes of TGV and of every yardstick for the same parameters, all of whose spans are full."""
-    return {"tgv": tgv_bytes(params, size), **tgvc(params, size), **general_purpose(params, size)}
+    x, y = params.positions[..., 0], params.positions[..., 1]
+    grid = Grid.of(*size, params.precision, params.lattice_log2)
+    odd = params.visible != ((x >= 0) & (x < grid.width) & (y >= 0) & (y < grid.height))
+    counts = np.bincount(params.instance)
+    positions = params.positions.astype(np.int64)
+    seen = visibility_bits(params.visible, odd)
+    bits = tgvc_bits(positions, grid) + seen + len(counts) * int(counts.max()).bit_length()
+    tails = [counts.astype(np.uint8).tobytes() + data for data in visibility_bytes(odd)]
+    return {
+        "tgv": tgv_bytes(params, size),
+        "tgvc": HEADER_BYTES + math.ceil(bits / 8),
+        **general((data + tail for data, tail in product(arrays(positions), tails)), HEADER_BYTES),
+        "tgvc_visibility": seen / 8,
+    }
 
 
 def optimised_sizes(points: Points, row: Row) -> Row:
@@ -151,54 +165,44 @@ def position_error(params: Trajectories, points: Points) -> float:
     return float(total.sum() / max(points.visible.sum(), 1))
 
 
-def tgvc(params: Trajectories, size: Size) -> Row:
-    """Bytes of T-GVC's scheme."""
-    positions = params.positions.astype(np.int64)
-    first, steps = positions[:, 0], np.diff(positions, axis=1)
-    grid = Grid.of(*size, params.precision, params.lattice_log2)
-    start = 0.0
-    for values, extent in zip(first.T, (grid.width, grid.height), strict=True):
+def tgvc_bits(positions: Ints, grid: Grid) -> float:
+    """Bits of the positions [N, L+1, 2] by T-GVC's scheme."""
+    bits = 0.0
+    for values, extent in zip(positions[:, 0].T, (grid.width, grid.height), strict=True):
         uniform = math.log2(max(extent, values.max() + 1) - min(0, values.min()))
-        start += min(len(values) * uniform, order0(values) + 8 * range_bytes(values))
-    joint = order0(steps) + 8 * range_bytes(steps)
-    apart = sum(order0(steps[..., i]) + 8 * range_bytes(steps[..., i]) for i in (0, 1))
-    counts = np.bincount(params.instance)
-    side = len(counts) * int(counts.max()).bit_length()
-    seen = _visibility(params, grid)
-    bits = start + min(joint, apart) + side + seen
-    return {"tgvc": HEADER_BYTES + math.ceil(bits / 8), "tgvc_visibility": seen / 8}
+        bits += min(len(values) * uniform, _adaptive(values))
+    steps = np.diff(positions, axis=1)
+    return bits + min(_adaptive(steps), sum(_adaptive(steps[..., axis]) for axis in (0, 1)))
 
 
-def _default_visibility(params: Trajectories, grid: Grid) -> NDArray[np.bool_]:
-    """Whether a point is in the picture."""
-    x, y = params.positions[..., 0], params.positions[..., 1]
-    return (x >= 0) & (x < grid.width) & (y >= 0) & (y < grid.height)
+def _adaptive(values: Ints) -> float:
+    return order0(values) + 8 * range_bytes(values)
 
 
-def _visibility(params: Trajectories, grid: Grid) -> float:
-    """Bits of the flags, of where they are not what the picture's border makes them, or of runs of frames."""
-    odd = params.visible != _default_visibility(params, grid)
-    flags = [order0(f.astype(np.int64)) for f in (params.visible, odd)]
+def arrays(positions: Ints) -> Iterator[bytes]:
+    """Positions [N, L+1, 2], and initial positions with displacements, for general-purpose coders."""
+    steps = np.diff(positions, axis=1)
+    starts = min(layouts(positions[:, 0].T), key=len)
+    yield from layouts(positions)
+    yield from layouts(np.diff(positions, axis=1, prepend=0))
+    yield from (starts + data for data in layouts(steps))
+
+
+def visibility_bits(visible: NDArray[np.bool_], odd: NDArray[np.bool_]) -> float:
+    """The fewest bits of ideal codes of the flags [N, L+1], of where they are ``odd``, that is not as the
+    border of the picture makes them, or of runs of frames of the points for which that happens."""
     some = odd.any(1)
     runs = order0(some.astype(np.int64))
-    for flags_of_point in params.visible[some]:
-        runs += 1
-        starts = np.flatnonzero(np.diff(flags_of_point, prepend=~flags_of_point[0]))
-        runs += float(np.log2(len(flags_of_point) - starts).sum())
-    return min(*flags, runs)
+    for flags in visible[some]:
+        starts = np.flatnonzero(np.diff(flags, prepend=~flags[0]))
+        runs += 1 + float(np.log2(len(flags) - starts).sum())
+    return min(runs, *(order0(flags.astype(np.int64)) for flags in (visible, odd)))
 
 
-def general_purpose(params: Trajectories, size: Size) -> dict[str, int]:
-    """Bytes of xz and brotli on positions, or displacements, with all side information."""
-    positions = params.positions.astype(np.int64)
-    grid = Grid.of(*size, params.precision, params.lattice_log2)
-    odd = params.visible != _default_visibility(params, grid)
-    side = np.bincount(params.instance).astype(np.uint8).tobytes()
-    candidates = []
-    for flags in (odd, odd.T):
-        tail = side + np.packbits(flags).tobytes()
-        for values in (positions, np.diff(positions, axis=1, prepend=0)):
-            candidates += [data + tail for data in layouts(values)]
-        starts = positions[:, 0].astype("<i2").T.tobytes()
-        candidates += [starts + data + tail for data in layouts(np.diff(positions, axis=1))]
-    return general(candidates, HEADER_BYTES)
+def visibility_bytes(odd: NDArray[np.bool_]) -> list[bytes]:
+    """The same for general-purpose coders: flags packed to bits, by points or by frames, or lists of runs."""
+    edges = np.diff(odd.astype(np.int8), axis=1, prepend=0, append=0)
+    point, first = np.nonzero(edges > 0)
+    length = np.nonzero(edges < 0)[1] - first
+    runs = np.stack([np.diff(point, prepend=0), first, length]).astype(np.uint8)
+    return [np.packbits(odd).tobytes(), np.packbits(odd.T).tobytes(), runs.tobytes(), runs.T.tobytes()]
