@@ -99,7 +99,7 @@ def _prepare() -> None:
 def summary(kind: ModuleType, rows: Sequence[Row]) -> Row:
     """Means of a kind's rows."""
     names = [name for name in rows[0] if name not in LABELS] if rows else ["tgv"]
-    mean = {name: statistics.fmean(row[name] for row in rows) if rows else None for name in names}
+    mean: Row = {name: statistics.fmean(row[name] for row in rows) if rows else None for name in names}
     best = [min(row[name] for name in kind.GENERAL) for row in rows]
     return {
         "clips": len(rows),

@@ -86,7 +86,7 @@ def _decoded(header: bytes, packets: list[Any], labels: Labels) -> Labels:
     """The luma planes of the packets."""
     import av
 
-    context = av.CodecContext.create("libdav1d", "r")
+    context: Any = av.CodecContext.create("libdav1d", "r")
     context.thread_count = 1
     if header:
         context.extradata = header

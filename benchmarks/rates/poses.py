@@ -155,7 +155,9 @@ def interpolate(values: Floats, kept: Sequence[int]) -> Floats:
 
 def huffman(counts: Mapping[int, int]) -> dict[int, int]:
     """Code length of every symbol; a single one takes a bit."""
-    heap = [(n, i, (s,)) for i, (s, n) in enumerate(sorted(counts.items()))]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [
+        (n, i, (s,)) for i, (s, n) in enumerate(sorted(counts.items()))
+    ]
     lengths = dict.fromkeys(counts, int(len(counts) == 1))
     heapq.heapify(heap)
     order = len(heap)

@@ -152,7 +152,7 @@ def position_error(params: Trajectories, points: Points) -> float:
     Each track is compared with a trajectory of its own, in the assignment of least error; a track that the
     encoder left out because it shares a lattice cell with another one, with the nearest of its instance.
     """
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     unit = 8 / (1 << params.precision)
     decoded = params.positions * unit + max(0.0, (unit - 1) / 2)
