@@ -2,8 +2,8 @@
 
     python benchmarks/rate.py --clips FOLDER --json FILE
 
-Guidance is extracted from every video of the folder. With ``--half`` only every second one is measured,
-from the second on: in the folder that the contexts were trained on, the others are those of the training.
+Guidance is extracted from every video of the folder. With ``--half`` every second one of the folder is left
+out, from the first on: in the folder that the contexts were trained on, these are the ones of the training.
 The modules of ``rates`` say what is compared with what.
 
 The JSON has an object of means over clips for each kind: ``clips`` (how many), ``tgv``, ``published`` (the
@@ -145,13 +145,18 @@ def overview(means: dict[str, Row]) -> str:
     return "\n\n".join(lines)
 
 
+def chosen(args: argparse.Namespace) -> list[Path]:
+    """The videos to measure."""
+    half = sorted(args.clips.glob("*.mp4"))[1::2]
+    return [path for path in find_clips(args) if not args.half or path in half]
+
+
 def main(argv: list[str] | None = None) -> int:
     p = arguments(__doc__)
-    p.add_argument("--half", action="store_true", help="measure every second video, from the second on")
+    p.add_argument("--half", action="store_true", help="leave out every second video, from the first on")
     p.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default 2)")
     args: argparse.Namespace = p.parse_args(argv)
-    paths = find_clips(args)
-    rows = measure_all(paths[1::2] if args.half else paths, args.size, args.workers)
+    rows = measure_all(chosen(args), args.size, args.workers)
     means = {name: summary(kind, rows[name]) for name, kind in KINDS.items()}
     print(overview(means))
     result = {"benchmark": "rate", "size": args.size, **means, "rows": rows}

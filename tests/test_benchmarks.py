@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from argparse import Namespace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -216,6 +217,19 @@ def test_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert free["tgv"] <= same["tgv"]
     assert free["error"] <= 1.05 * free["published_error"]
     assert found["text"]["utf8"] > found["text"]["tgv"]
+
+
+def test_half_is_that_of_the_folder(tmp_path: Path) -> None:
+    """Whatever ``only`` chooses of it."""
+    for name in "cadb":
+        (tmp_path / f"{name}.mp4").touch()
+
+    def names(**options: object) -> str:
+        return "".join(path.stem for path in rate.chosen(Namespace(clips=tmp_path, **options)))
+
+    assert names(only="*", half=False) == "abcd"
+    assert names(only="*", half=True) == "bd"
+    assert names(only="[cd]", half=True) == "d"
 
 
 def test_rate_targets() -> None:
