@@ -1,7 +1,8 @@
 """Label planes in a section, and in lossless codecs.
 
 A clip is a keyframe and 29 frames after it; planes are those of the encoder's ``motion`` backend, and all
-codecs get the same. Of the others the payload is counted, and the codec's own headers, but no container.
+codecs get the same. SVT-AV1 stands for a published scheme. Of the others the payload is counted, and the
+codec's own headers, but no container.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ vector: rotation vector and translation, half as many
 open: the differences of the original poses are quantised, and errors add up; closed: differences from the
    decoded pose are
 
-The published one is ``matrix_open``: the paper's E are extrinsic matrices, which it multiplies, subtracts and
-quantises in this order, and nothing turns them into angles before. The others are reported beside it; vectors
-take about half of its bytes.
+The published one is ``matrix_open``: E are extrinsic matrices, which are multiplied, subtracted and quantised
+in this order, and no step of the description turns them into angles before. The others are reported beside
+it, for it does not rule them out either; vectors take about half of the bytes.
 
 Huffman codes count with the cheapest description of their table: one symbol and length (12 bits) for each of
 the symbols used, or a table made of the other clips, for nothing. Parameters that do not change take no

@@ -1,7 +1,7 @@
 """Captions in a text section, and in general-purpose coders.
 
 The captions of ``captions.txt``, one a line, are like those that CPSGD sends; a few are not in English.
-Published systems send theirs as they are.
+UTF-8 stands for a published scheme.
 """
 
 from __future__ import annotations
