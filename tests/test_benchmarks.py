@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+from argparse import Namespace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -19,12 +21,17 @@ import damage
 import entropy
 import guidance
 import memory
+import rate
 import speed
 import streams
+from rates import flow_tokens, masks, poses, trajectories, yardsticks
 from y4m import Y4m
 
 from refdec.baseline import reconstruct
 from refdec.output import OutputInfo, open_writer
+from refenc.flow_tokens import FlowAnalysis, FlowOptions, choose
+from refenc.guidance import Analysis
+from refenc.poses import Motion, errors
 from tgv_format.clip import Clip
 from tgv_format.container import UnitType
 from tgv_format.picture import Colour
@@ -192,3 +199,236 @@ def test_damage_extents(stream: Path) -> None:
 def test_damage_is_concealed(stream: Path, tmp_path: Path) -> None:
     rows = list(islice(damage.conceal(stream.read_bytes(), tmp_path), 5, 8))
     assert [row["fault"] for row in rows] == ["", "", ""]
+
+
+# --- Rates
+
+
+def test_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poses, "READINGS", (poses.PUBLISHED,))
+    scene = SCENES["two_objects_crossing"](1, 128, 96, 18)
+    writer = open_writer(str(tmp_path / "objects.mp4"), OutputInfo(128, 96, Fraction(25), Colour(), (1, 1)))
+    for picture in scene.pictures:
+        writer.write(picture)
+    writer.close()
+    figures = tmp_path / "rate.json"
+    clips = ["--clips", str(tmp_path), "--size", "128x96", "--workers", "1", "--json", str(figures)]
+    assert rate.main(clips) in (0, 1)
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert [found[kind]["clips"] for kind in rate.KINDS] == [1, 1, 1, 1, 1, 40]
+    for name, kind in rate.KINDS.items():
+        mean, rows = found[name], found["rows"][name]
+        assert mean["published"] == mean[kind.PUBLISHED]
+        assert mean["best_general"] == min(mean[general] for general in kind.GENERAL)
+        assert mean["tgv"] == pytest.approx(np.mean([row["tgv"] for row in rows]))
+    same, free = found["trajectories"], found["trajectories_rdo"]
+    assert (free["published"], free["points"]) == (same["published"], same["points"])
+    assert free["tgv"] <= same["tgv"]
+    assert free["error"] <= 1.05 * free["published_error"]
+    assert found["text"]["utf8"] > found["text"]["tgv"]
+
+
+def test_half_is_that_of_the_folder(tmp_path: Path) -> None:
+    """Whatever ``only`` chooses of it."""
+    for name in "cadb":
+        (tmp_path / f"{name}.mp4").touch()
+
+    def names(**options: object) -> str:
+        return "".join(path.stem for path in rate.chosen(Namespace(clips=tmp_path, **options)))
+
+    assert names(only="*", half=False) == "abcd"
+    assert names(only="*", half=True) == "bd"
+    assert names(only="[cd]", half=True) == "d"
+
+
+def test_rate_targets() -> None:
+    """A mean that is too large is missed once, an error in the clip that makes it; no clips miss nothing."""
+    rows: rate.Rows = {kind: [] for kind in rate.KINDS}
+    errors_of_poses = {"rotation_error": 1e-3, "translation_error": 1e-3}
+    row = {name + key: value for name in ("tgv_", "published_") for key, value in errors_of_poses.items()}
+    bytes_of_poses = dict.fromkeys((poses.PUBLISHED, *poses.GENERAL), 100)
+    rows["poses"] = [{"video": "a", "first": 0, "tgv": 24, **bytes_of_poses, **row}]
+
+    def missed() -> list[str]:
+        means = {name: rate.summary(kind, rows[name]) for name, kind in rate.KINDS.items()}
+        assert "poses" in rate.overview(means)
+        return [line for target in rate.targets(rows, means) for line in target.missed]
+
+    assert missed() == []
+    rows["poses"][0]["tgv"] = 26
+    assert missed() == ["mean of all clips"]
+    rows["poses"][0]["tgv_rotation_error"] = 1.1e-3
+    assert missed()[1].startswith("a, frame 0: 0.0011 ")
+
+
+def test_order0_learns_what_it_codes() -> None:
+    assert yardsticks.order0(np.zeros(100, np.int64)) == 0
+    # Two equally frequent values cost a bit each, and the learning of that.
+    assert 512 < yardsticks.order0(np.resize([0, 1], 512)) < 520
+    assert yardsticks.order0(np.array([], np.int64)) == 0
+
+
+def test_layouts_hold_the_array() -> None:
+    values = np.array([[[1, -2], [3, 300]], [[5, 6], [-7, 8]]])
+    found = list(yardsticks.layouts(values))
+    assert len(found) == 2 * 6
+    assert np.array_equal(np.frombuffer(found[0], "<i2").reshape(2, 2, 2), values)
+    assert found[1] == found[0][::2] + found[0][1::2]
+    assert bytes([0, 255]) in list(yardsticks.layouts(np.array([0, 255])))
+    assert len(next(yardsticks.layouts(np.array([1 << 15])))) == 4
+
+
+def test_general_yardsticks_take_the_best_layout() -> None:
+    data = bytes(range(256)) * 8
+    found = yardsticks.general([np.random.default_rng(1).bytes(2048), data], 3)
+    assert found["xz"] == 3 + yardsticks.xz(data) < 350
+    assert found["brotli"] == 3 + yardsticks.brotli_bytes(data) < 350
+
+
+def points_of(tracks: np.ndarray, instance: list[int], visible: np.ndarray | None = None) -> Analysis:
+    count = len(tracks)
+    return Analysis(
+        positions=tracks.astype(np.float32),
+        visible=np.ones(tracks.shape[:2], np.bool_) if visible is None else visible,
+        instance=np.array(instance, np.uint8),
+        weight=np.ones(count, np.float32),
+        semantic=np.arange(count),
+    )
+
+
+def test_points_are_rounded_to_units_of_the_latent_grid() -> None:
+    """The centre of the first latent sample is at luma sample 3.5."""
+    steps = np.arange(17)[:, None] * np.array([8.0, 0.0])
+    outside = np.full((17, 2), -100.0)
+    starts = np.array([[11.5, 27.5], [3.5, 3.5], [43.5, 3.5]])
+    tracks = np.stack([*(steps + start for start in starts), outside])
+    points = trajectories.round_points(points_of(tracks, [7, 3, 3, 3]), (512, 320))
+    assert points is not None
+    assert points.instance.tolist() == [0, 0, 1]
+    assert points.rounded.positions[:, 1].tolist() == [[1, 0], [6, 0], [2, 3]]
+    assert np.array_equal(points.tracks, tracks[[1, 2, 0]])
+    assert trajectories.position_error(points.rounded, points) == 0
+    moved = trajectories.Points(points.tracks + np.array([3.0, 4.0]), *[getattr(points, n) for n in REST])
+    assert trajectories.position_error(points.rounded, moved) == pytest.approx(5)
+    assert trajectories.round_points(points_of(tracks[3:], [1]), (512, 320)) is None
+    border = trajectories.round_points(points_of(np.full((1, 17, 2), [7.4, 7.6]), [1]), (512, 320))
+    assert border is not None
+    assert border.rounded.positions[0, 0].tolist() == [0, 1]
+
+
+REST = ("visible", "instance", "size", "rounded")
+
+
+def test_position_error_is_that_of_visible_points_of_the_same_instance() -> None:
+    tracks = np.repeat([[[3.5, 3.5]], [[11.5, 3.5]]], 17, 1)
+    visible = np.zeros((2, 17), np.bool_)
+    visible[0] = True
+    points = trajectories.round_points(points_of(tracks, [0, 1], visible), (64, 64))
+    assert points is not None
+    swapped = trajectories.Points(points.tracks[::-1], *[getattr(points, n) for n in REST])
+    assert trajectories.position_error(points.rounded, points) == 0
+    assert trajectories.position_error(points.rounded, swapped) == pytest.approx(8)
+
+
+def test_optimised_points_are_within_the_error() -> None:
+    rng = np.random.default_rng(1)
+    tracks = rng.uniform(20, 200, (12, 1, 2)) + rng.normal(0, 3, (12, 17, 2)).cumsum(1)
+    points = trajectories.round_points(points_of(tracks, [0] * 6 + [1] * 6), (256, 256))
+    assert points is not None
+    row = trajectories.sizes(points.rounded, points.size)
+    free = trajectories.optimised_sizes(points, row)
+    assert free["tgv"] < row["tgv"]
+    assert 2.5 < free["published_error"] < 3.5
+    assert free["error"] <= trajectories.ERROR_SHARE * free["published_error"]
+    # Positions of uniform noise cost what they are worth: 32 x 32 cells, 12 points.
+    assert row["tgvc"] > 12 * 10 / 8 + row["tgvc_visibility"]
+    assert row["tgvc"] < min(row["xz"], row["brotli"])
+
+
+def test_visibility_takes_the_cheapest_code() -> None:
+    visible = np.ones((3, 17), np.bool_)
+    assert trajectories.visibility_bits(visible, ~visible) == 0
+    visible[1, :8] = False
+    # Which point, its first flag, and the lengths of its two runs.
+    runs = yardsticks.order0(np.array([0, 1, 0])) + 1 + math.log2(17) + math.log2(9)
+    assert trajectories.visibility_bits(visible, ~visible) == pytest.approx(runs)
+    packed, by_frames, runs_of_points, _ = trajectories.visibility_bytes(~visible)
+    assert (len(packed), len(by_frames)) == (7, 7)
+    assert runs_of_points == bytes([1, 0, 8])
+    visible[::2] = np.arange(17) % 2
+    flags = yardsticks.order0(visible.astype(np.int64))
+    assert trajectories.visibility_bits(visible, ~visible) == flags
+
+
+def motion(turn: float) -> Motion:
+    """A camera that turns and moves by noise."""
+    steps = np.random.default_rng(2).normal(0, 0.002, (2, 29, 3)).cumsum(1)
+    steps -= steps[:, :1]
+    return Motion(turn * steps[0], turn * steps[1], np.array([512.0, 512, 256, 160]), np.array([0.0, 0, 1]))
+
+
+@pytest.mark.parametrize("reading", poses.READINGS)
+def test_published_poses(reading: str) -> None:
+    found = poses.published(motion(1), reading)
+    parameters = 12 if reading.startswith("matrix") else 6
+    assert found.side_bytes == 4 * parameters
+    assert found.symbols.shape == (14, parameters)
+    assert (found.symbols.min(), found.symbols.max()) == (0, 255)
+    rotation, translation = errors(motion(1), found.decoded)
+    # Every other frame lies between its neighbours; a step of the others is 1/255 of the largest difference.
+    assert 1e-4 < rotation < 3e-3
+    assert 1e-4 < translation < 3e-3
+
+
+def test_published_poses_of_a_still_camera_have_no_symbols() -> None:
+    found = poses.published(motion(0), "matrix_open")
+    assert found.symbols.size == 0
+    assert errors(motion(0), found.decoded) == (0, 0)
+    assert poses.huffman_bytes(found, poses.trained([])) == 48
+
+
+def test_huffman() -> None:
+    assert poses.huffman({1: 5, 2: 2, 3: 1, 4: 1}) == {1: 1, 2: 2, 3: 3, 4: 3}
+    assert poses.huffman({7: 9}) == {7: 1}
+    assert set(poses.trained([]).values()) == {8}
+    few = poses.Published(np.array([[1, 1, 2]]), 4, np.empty(0))
+    # A table of its own: two symbols of a bit, three of them, twice 12 bits.
+    assert poses.huffman_bytes(few, dict.fromkeys(range(256), 20)) == 4 + 4
+    assert poses.huffman_bytes(few, poses.trained([])) == 4 + 3
+
+
+def test_poses_are_within_the_error_of_the_published_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poses, "READINGS", ("matrix_open", "vector_open"))
+    row = poses.rate(motion(1), 512, 320)
+    poses.add_huffman([row])
+    assert 150 < row["matrix_open"] < 230
+    assert 75 < row["vector_open"] < 120
+    assert row["tgv"] < row["matrix_open"]
+    assert row["tgv_rotation_error"] <= row["published_rotation_error"]
+    assert row["tgv_translation_error"] <= row["published_translation_error"]
+    assert "symbols" not in row
+
+
+def test_flow_token_yardsticks() -> None:
+    wanted = np.random.default_rng(1).normal(0, 0.4, (29, 2, 8)).cumsum(0)
+    analysis, options = FlowAnalysis(wanted, 0.5), FlowOptions(tokens=8)
+    found = flow_tokens.sizes(choose(analysis, options))
+    assert found["tgv"] < found["dynamics"] < min(found["xz"], found["brotli"])
+    assert flow_tokens.residuals(np.array([[[3]], [[5]], [[4]]])).ravel().tolist() == [3, 2, -1]
+    rounded = flow_tokens.rounded(analysis, options)
+    assert np.abs(rounded.tokens * rounded.step / 16 - wanted).max() <= rounded.step / 32
+
+
+def test_mask_yardsticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, x = np.mgrid[:24, :40]
+    labels = np.stack([((x - 12 - t) ** 2 + (y - 12) ** 2 < 40).astype(np.uint8) for t in range(6)])
+    assert 0 < masks.svtav1(labels) < labels.size
+    assert masks.png(labels[0]) < 24 * 40 // 8 + 60
+    still = np.repeat(3 * labels[:1], 6, axis=0)
+    packed, by_frames, planes, difference = masks.bit_planes(still)
+    assert (len(packed), len(by_frames), len(planes), len(difference)) == (1440, 1440, 11520, 5760)
+    assert np.frombuffer(difference, np.uint8).sum() == still[0].sum()
+    assert np.frombuffer(planes, np.uint8).sum() == 2 * labels[0].sum()
+    monkeypatch.setattr(masks, "SVTAV1", {"preset": "12", "crf": "60"})
+    with pytest.raises(RuntimeError, match="not lossless"):
+        masks.svtav1(labels)

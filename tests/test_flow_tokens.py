@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -482,24 +480,3 @@ def test_the_trellis_finds_the_best_tokens(seed: int) -> None:
     wanted, price = np.random.default_rng(seed).normal(0, 0.9, 4).cumsum(), 0.3
     tokens = encoder._Trellis(wanted[:, None], price).solve()[:, 0].tolist()
     assert path_cost([0, *tokens], wanted, price) <= brute_force(wanted, price) + 1e-9
-
-
-# --- The yardsticks
-
-
-def test_yardsticks() -> None:
-    root = Path(__file__).parents[1] / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(root))
-        spec = importlib.util.spec_from_file_location("rate_flow_tokens", root / "rate_flow_tokens.py")
-        assert spec is not None
-        assert spec.loader is not None
-        rate = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(rate)
-    params = encoder.choose(noise(29, 8, 1), FlowOptions(tokens=8))
-    found = rate.sizes(params)
-    assert found["tgv"] == len(section.encode(params, LIMITS))
-    assert found["tgv"] < min(found["dynamics"], found["xz"], found["brotli"])
-    # Two equally frequent values cost a bit each, and the learning of that.
-    residuals = np.resize([0, 1], (32, 2, 8)).cumsum(0)
-    assert 64 < rate.dynamics(residuals) - rate.HEADER_BYTES - 2 < 68

@@ -2,8 +2,8 @@
 
     python training/flow_tokens.py --clips DIR [--write]
 
-Uses every second clip of each folder, beginning with the first; benchmarks/rate_flow_tokens.py measures on
-the others. Tokens are chosen at a coarse and at a fine error budget.
+Uses every second clip of each folder, beginning with the first; ``benchmarks/rate.py --half`` measures on the
+others. Tokens are chosen at a coarse and at a fine error budget.
 """
 
 from __future__ import annotations

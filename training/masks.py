@@ -2,8 +2,8 @@
 
     python training/masks.py --clips DIR [--write]
 
-The material is the masks that ``benchmarks/rate_masks.py`` measures, of every second clip from the first one
-on; the benchmark reports on the others.
+The material is the masks that ``benchmarks/rate.py`` measures, of every second clip from the first one on;
+``benchmarks/rate.py --half`` reports on the others.
 """
 
 from __future__ import annotations
