@@ -197,11 +197,11 @@ def rounded(
     instance: NDArray[np.uint8],
     width: int,
     height: int,
-) -> Trajectories:
+) -> tuple[Trajectories, NDArray[np.intp]]:
     """Every position of ``tracks`` [N, L+1, 2] rounded to the latent grid on its own, as T-GVC has it.
 
     Points whose positions at neither end lie in the picture of ``width`` x ``height`` luma samples are left
-    out; the others are in canonical order.
+    out. The others are in canonical order: returns also their indices.
     """
     grid = Grid.of(width, height, 0, 0)
     cells = np.floor((tracks + 0.5) / LATENT).astype(np.int32)
@@ -221,4 +221,5 @@ def rounded(
         lattice_log2=0,
         stepwise=True,
     )
-    return canonical(params, width, height)[0]
+    ordered, order = canonical(params, width, height)
+    return ordered, np.array(kept, np.intp)[order]

@@ -319,15 +319,18 @@ def test_points_are_rounded_to_units_of_the_latent_grid() -> None:
 REST = ("visible", "instance", "size", "rounded")
 
 
-def test_position_error_is_that_of_visible_points_of_the_same_instance() -> None:
+def test_position_error_is_that_of_visible_points() -> None:
+    """A trajectory stands for one track alone."""
     tracks = np.repeat([[[3.5, 3.5]], [[11.5, 3.5]]], 17, 1)
     visible = np.zeros((2, 17), np.bool_)
     visible[0] = True
     points = trajectories.round_points(points_of(tracks, [0, 1], visible), (64, 64))
     assert points is not None
-    swapped = trajectories.Points(points.tracks[::-1], *[getattr(points, n) for n in REST])
     assert trajectories.position_error(points.rounded, points) == 0
-    assert trajectories.position_error(points.rounded, swapped) == pytest.approx(8)
+    moved = np.array([[[0.0, 0.0]], [[-8.0, 0.0]]])
+    for visible[1], error in ((False, 0), (True, 4)):
+        shifted = trajectories.Points(points.tracks + moved, visible, *[getattr(points, n) for n in REST[1:]])
+        assert trajectories.position_error(points.rounded, shifted) == pytest.approx(error)
 
 
 def test_optimised_points_are_within_the_error() -> None:
@@ -337,7 +340,7 @@ def test_optimised_points_are_within_the_error() -> None:
     assert points is not None
     row = trajectories.sizes(points.rounded, points.size)
     free = trajectories.optimised_sizes(points, row)
-    assert free["tgv"] < row["tgv"]
+    assert free["tgv"] <= row["tgv"]
     assert 2.5 < free["published_error"] < 3.5
     assert free["error"] <= trajectories.ERROR_SHARE * free["published_error"]
     # Positions of uniform noise cost what they are worth: 32 x 32 cells, 12 points.

@@ -98,7 +98,7 @@ def small_points() -> Trajectories:
         positions=positions,
         span=np.array([[0, 5], [0, 5], [1, 3]], np.int32),
         visible=np.array([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 1, 1], [0, 1, 1, 1, 0, 0]], np.bool_),
-        instance=np.array([0, 0, 4], np.uint8),
+        instance=np.array([0, 0, 1], np.uint8),
         follows=np.array([0, 1, 0], np.bool_),
         precision=1,
         lattice_log2=0,

@@ -728,15 +728,15 @@ def steps_of(params: Trajectories, size: tuple[int, int], n: int) -> Iterator[tu
             if leaders:
                 drift = leader[i][t] - leader[i][t - s]
                 base = int(np.sign(drift)) * ((abs(drift) + 4) // 16)
-                trend = level(drift - 16 * base, (2, 6))
+                trend = level(drift - 16 * base, (1, 3, 6, 10))
                 lag = level(leader[i][t] + apart[i] - 16 * (x + base), (2, 5, 8, 12, 17))
                 signs = [lag, trend, int(np.sign(base)), latest[i]]
                 turned = next((v for v in signs if v), 0) < 0
                 lag, trend, ahead, before = (-v if turned else v for v in signs)
-                row = 5 * lag + trend + 2
+                row = 9 * lag + trend + 4
                 column = 9 * row + 3 * (ahead + 1) + before + 1
             else:
-                turned, row, column = latest[i] < 0, 30, 270 + 4 * since[i] + min(moves[i], 3)
+                turned, row, column = latest[i] < 0, 54, 486 + 4 * since[i] + min(moves[i], 3)
             rest = made - base
             yield f"step_zero[{column}]", int(rest == 0)
             if rest:

@@ -544,12 +544,12 @@ class Stepper:
             turned = (lag or trend or sign or latest) < 0
             if turned:
                 lag, trend, sign, latest = -lag, -trend, -sign, -latest
-            row = lag * 5 + trend + 2
+            row = lag * 9 + trend + 4
             offset = (row * 3 + sign + 1) * 3 + latest + 1
         else:
             turned = self._latest < 0
-            offset = 270 + 4 * self._since + min(self._moves, 3)
-            row = 30
+            offset = 486 + 4 * self._since + min(self._moves, 3)
+            row = 54
         residual = -(step - base) if turned else step - base
         if coder.bit("step_zero", offset, int(residual == 0)):
             residual = 0
@@ -572,7 +572,7 @@ class Stepper:
 
 #: Sixteenths of a unit between the levels that choose a step's context.
 _LAG = (2, 5, 8, 12, 17)
-_TREND = (2, 6)
+_TREND = (1, 3, 6, 10)
 
 
 def _level(value: int, thresholds: tuple[int, ...]) -> int:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from rates.video import Video
 from rates.yardsticks import Ints, general, layouts, order0, range_bytes
 from refenc.guidance import Analysis, analyse
-from refenc.quantise import Quantiser
+from refenc.quantise import Quantiser, rounded
 from tgv_format import trajectories
 from tgv_format.levels import LEVELS
-from tgv_format.trajectories import Grid, Trajectories, canonical
+from tgv_format.trajectories import Grid, Trajectories
 
 PUBLISHED = "tgvc"
 GENERAL = ("xz", "brotli")
@@ -41,8 +41,8 @@ CLIPS = 4
 #: The mean position error of optimised trajectories, relative to that of rounded ones, is at most this.
 ERROR_SHARE = 1.05
 #: What is tried of the quantiser: precision, lattice_log2, and weights of a bit.
-SETTINGS = ((0, 0), (1, 0), (2, 2), (3, 3))
-WEIGHTS = (1.0, 4.0, 16.0, 40.0)
+SETTINGS = ((0, 0), (1, 1), (2, 2))
+WEIGHTS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 #: A byte says how many instances there are.
 HEADER_BYTES = 1
 
@@ -73,19 +73,12 @@ def clips(video: Video) -> Iterator[tuple[int, Points]]:
 
 def round_points(analysis: Analysis, size: Size) -> Points | None:
     """The points that T-GVC picks, on the latent grid; None where there is none."""
-    grid = Grid.of(*size, 0, 0)
-    tracks = analysis.positions[analysis.semantic].astype(np.float64)
-    cells = np.floor((tracks + 0.5) / 8).astype(np.int32)
-    cells = cells.clip([-grid.width, -grid.height], [2 * grid.width + 127, 2 * grid.height + 127])
-    kept = [n for n, path in enumerate(cells.tolist()) if grid.inside(path[0]) or grid.inside(path[-1])]
-    if not kept:
+    points = analysis.semantic
+    tracks, visible = analysis.positions[points], analysis.visible[points]
+    params, kept = rounded(tracks, visible, analysis.instance[points], *size)
+    if not params.count:
         return None
-    visible = analysis.visible[analysis.semantic][kept]
-    instance = np.unique(analysis.instance[analysis.semantic][kept], return_inverse=True)[1].astype(np.uint8)
-    span = np.tile(np.array([0, LENGTH], np.int32), (len(kept), 1))
-    follows = np.zeros(len(kept), np.bool_)
-    rounded, order = canonical(Trajectories(cells[kept], span, visible, instance, follows, 0, 0), *size)
-    return Points(tracks[kept][order], visible[order], instance[order], size, rounded)
+    return Points(tracks[kept].astype(np.float64), visible[kept], params.instance, size, params)
 
 
 def measure(video: Video) -> tuple[list[Row], list[Row]]:
@@ -130,9 +123,7 @@ def optimised_sizes(points: Points, row: Row) -> Row:
 
 
 def tgv_bytes(params: Trajectories, size: Size) -> int:
-    """Bytes of a section whose paths follow their reference points, or do not; the fewer."""
-    following = replace(params, follows=np.arange(params.count) > 0)
-    return min(len(trajectories.encode(p, *size, LEVELS[3])) for p in (params, following))
+    return len(trajectories.encode(params, *size, LEVELS[3]))
 
 
 def optimised(points: Points) -> Iterator[Trajectories]:
@@ -140,7 +131,9 @@ def optimised(points: Points) -> Iterator[Trajectories]:
     tracks = points.tracks.astype(np.float32)
     for precision, lattice_log2 in SETTINGS:
         for weight in WEIGHTS:
-            quantiser = Quantiser(tracks, points.instance, *points.size, precision, lattice_log2, weight)
+            quantiser = Quantiser(
+                tracks, points.instance, *points.size, precision, lattice_log2, weight, points.visible
+            )
             params = quantiser(np.arange(len(tracks)))
             if params.count:
                 yield params
@@ -150,7 +143,7 @@ def position_error(params: Trajectories, points: Points) -> float:
     """Mean distance of decoded positions from visible points.
 
     Each track is compared with a trajectory of its own, in the assignment of least error; a track that the
-    encoder left out because it shares a lattice cell with another one, with the nearest of its instance.
+    encoder left out because it shares a lattice cell with another one, with the nearest trajectory.
     """
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
@@ -158,7 +151,6 @@ def position_error(params: Trajectories, points: Points) -> float:
     decoded = params.positions * unit + max(0.0, (unit - 1) / 2)
     distance = np.linalg.norm(points.tracks[:, None] - decoded[None], axis=3)
     sums = np.where(points.visible[:, None], distance, 0).sum(2)
-    sums[points.instance[:, None] != params.instance[None]] = 1e9
     rows, columns = linear_sum_assignment(sums)
     total = sums.min(1)
     total[rows] = sums[rows, columns]
