@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdec.baseline import Anchor, frame
+from refdec.motion import Motion
 from refenc.keyframes import CodedPicture, halve_plane
 from refenc.quantise import Quantiser
 from tgv_format import trajectories
@@ -179,8 +180,8 @@ class Choice:
         return self._rated[index]
 
     def _distortion(self, points: Trajectories | None) -> float:
-        clip = Clip(self._length, points)
-        made = [frame(clip, self._anchors, t).y for t in self._times]
+        motion = Motion(Clip(self._length, points), *self._originals[0].shape)
+        made = [frame(motion, self._anchors, t).y for t in self._times]
         error = squared_error(self._originals, made)
         return error * (self._length - 1) / len(self._times)
 
