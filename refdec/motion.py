@@ -60,8 +60,7 @@ class Motion:
         self._tokens = tokens if tokens is not None and tokens.tokenizer_id == Tokenizer.COSINE else None
         if self._points is not None:
             self._positions = positions(self._points)
-            if self._masks is not None:
-                self._labels = point_labels(self._positions, self._points, self._masks, height, width)
+            self._labels = self.labels_of(self._positions, self._points.span)
 
     def fields(self, t: int, directions: int = 2) -> list[Field | None]:
         """Towards frame 0, and towards the last frame with two ``directions``, from frame ``t``.
@@ -86,6 +85,26 @@ class Motion:
                 there = self._forth(origin - self._flow(self.length, there))
         moved: Positions = np.clip(there - place, -LIMIT, LIMIT)
         return moved
+
+    def labels_of(self, place: Positions, span: NDArray[np.int32] | None = None) -> NDArray[np.uint8] | None:
+        """The label that each point is at most often, of several the least (clause 10.2.4): uint8 [N].
+
+        ``place`` int64 [N, L+1, 2] in 1/16 luma samples; of ``span`` int32 [N, 2] are the first and the last
+        frame that count, by default all do. None where the clip has no masks.
+        """
+        masks = self._masks
+        if masks is None:
+            return None
+        height, width = self._size
+        inside = np.clip(place >> FRACTION_BITS, 0, [width - 1, height - 1]) >> masks.scale_log2
+        frames = np.arange(self.length + 1)
+        labels = masks.labels[frames, inside[..., 1], inside[..., 0]]
+        counts = np.ones(labels.shape, np.bool_)
+        if span is not None:
+            counts = (span[:, :1] <= frames) & (frames <= span[:, 1:])
+        votes = np.zeros((len(place), 256), np.int32)
+        np.add.at(votes, (np.arange(len(place))[:, None], labels), counts)
+        return votes.argmax(1).astype(np.uint8)
 
     def _flow(self, t: int, place: Positions) -> Positions:
         if self._tokens is None:
@@ -120,15 +139,14 @@ class Motion:
         smooth = self.smooth(t, to_last, now)
         if smooth is not None:
             missing = missing - smooth
-        if self._masks is None:
+        if self._masks is None or self._labels is None:
             return average(now, missing, *self._size)[None], None
-        return self._by_label(t, now, missing, self._labels[use])
+        return self._by_label(t, now, missing, self._labels[use], self._masks)
 
     def _by_label(
-        self, t: int, now: Positions, missing: Positions, labels: NDArray[np.uint8]
+        self, t: int, now: Positions, missing: Positions, labels: NDArray[np.uint8], masks: Masks
     ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """Corrections of the background and of every label that has a point (clause 10.2.4)."""
-        assert self._masks is not None
         nodes = [np.zeros((*node_grid(*self._size), 2), np.int32)]
         which = np.zeros(256, np.uint8)
         for label in np.unique(labels):
@@ -140,7 +158,7 @@ class Motion:
                 which[label] = len(nodes)
                 nodes.append(found)
         height, width = self._size
-        return np.stack(nodes), which[upsample(self._masks.labels[t], width, height, self._masks.scale_log2)]
+        return np.stack(nodes), which[upsample(masks.labels[t], width, height, masks.scale_log2)]
 
 
 def positions(points: Trajectories) -> Positions:
@@ -148,19 +166,6 @@ def positions(points: Trajectories) -> Positions:
     shift = 7 - points.precision
     centre = max(0, (1 << shift) - 16) >> 1
     return (points.positions.astype(np.int64) << shift) + centre
-
-
-def point_labels(
-    place: Positions, points: Trajectories, masks: Masks, height: int, width: int
-) -> NDArray[np.uint8]:
-    """uint8 [N]: the label that each point is most often at while it lives, the least of several."""
-    inside = np.clip(place >> FRACTION_BITS, 0, [width - 1, height - 1]) >> masks.scale_log2
-    frames = np.arange(points.last_frame + 1)
-    labels = masks.labels[frames, inside[..., 1], inside[..., 0]]
-    lives = (points.span[:, :1] <= frames) & (frames <= points.span[:, 1:])
-    votes = np.zeros((points.count, 256), np.int32)
-    np.add.at(votes, (np.arange(points.count)[:, None], labels), lives)
-    return votes.argmax(1).astype(np.uint8)
 
 
 def node_grid(height: int, width: int) -> tuple[int, int]:
