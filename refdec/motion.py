@@ -58,6 +58,8 @@ class Motion:
         self._camera = None if clip.camera_poses is None else Camera(clip.camera_poses)
         tokens = clip.flow_tokens
         self._tokens = tokens if tokens is not None and tokens.tokenizer_id == Tokenizer.COSINE else None
+        #: What the smooth motion weighs beside the points that correct it (clause 10.2.3).
+        self.rest: int = 0 if self._camera is None and self._tokens is None else _TABLE["smooth_weight"]
         if self._points is not None:
             self._positions = positions(self._points)
             self._labels = self.labels_of(self._positions, self._points.span)
@@ -74,7 +76,7 @@ class Motion:
 
         int64 [..., 2] in 1/16 luma samples; None where the clip has neither.
         """
-        if self._camera is None and self._tokens is None:
+        if not self.rest:
             return None
         there = place + self._flow(t, place)
         if self._camera is not None:
@@ -140,7 +142,7 @@ class Motion:
         if smooth is not None:
             missing = missing - smooth
         if self._masks is None or self._labels is None:
-            return average(now, missing, *self._size)[None], None
+            return average(now, missing, self.rest, *self._size)[None], None
         return self._by_label(t, now, missing, self._labels[use], self._masks)
 
     def _by_label(
@@ -151,7 +153,7 @@ class Motion:
         which = np.zeros(256, np.uint8)
         for label in np.unique(labels):
             mine = labels == label
-            found = average(now[mine], missing[mine], *self._size)
+            found = average(now[mine], missing[mine], self.rest, *self._size)
             if label == 0:
                 nodes[0] = found
             else:
@@ -189,10 +191,10 @@ def _weight_table() -> NDArray[np.float64]:
     return np.array([max(1, one // e**3) for e in range(offset, most + 1)], np.float64)
 
 
-def average(points: Positions, vectors: Positions, height: int, width: int) -> NDArray[np.int32]:
+def average(points: Positions, vectors: Positions, rest: int, height: int, width: int) -> NDArray[np.int32]:
     """Mean of the vectors of all points, weighted by distance, at every node, halves rounded up.
 
-    ``points`` int64 [N, 2] in 1/16 luma samples.
+    ``points`` int64 [N, 2] in 1/16 luma samples; ``rest``: weight of a vector of zero.
     """
     rows, columns = node_grid(height, width)
     place, values = points >> FRACTION_BITS, vectors.astype(np.float64)
@@ -202,7 +204,7 @@ def average(points: Positions, vectors: Positions, height: int, width: int) -> N
     block = max(1, _BLOCK // (columns * len(place)))
     for row in range(0, rows, block):
         weights = _weights(dy[row : row + block, None, :] + dx[None, :, :])
-        total = weights.sum(2).astype(np.int64)[..., None]
+        total = weights.sum(2).astype(np.int64)[..., None] + rest
         sums = (weights.reshape(-1, len(place)) @ values).astype(np.int64).reshape(*total.shape[:2], 2)
         mean[row : row + block] = (2 * sums + total) // (2 * total)
     return mean

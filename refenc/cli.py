@@ -240,10 +240,11 @@ def _write(path: str, text: str) -> None:
 
 def _text(argument: str) -> str:
     """The contents of the file ``argument``, or without such a file the argument itself."""
+    if not os.path.isfile(argument):
+        return argument
     try:
-        path = Path(argument)
-        return path.read_text(encoding="utf-8") if path.is_file() else argument
-    except (OSError, UnicodeDecodeError) as error:
+        return Path(argument).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise ValueError(f"{argument}: {error}") from error
 
 

@@ -369,6 +369,8 @@ class _Problem:
         self.label = motion.labels_of(np.rint(16 * positions).astype(np.int64))
         self.weight = analysis.weight * analysis.visible[:, times].T
         self.saturation = saturation**2
+        # Of the smooth motion, in units of the kernel; where there is none, against a division by zero.
+        self.rest = np.float32(max(motion.rest / 2**30, 1e-30))
 
     def kernel(self, points: Indices) -> Floats:
         """[T, M, C]: weight of each of ``points`` at every track."""
@@ -384,7 +386,7 @@ class _Problem:
     def errors(self, points: Indices) -> Floats:
         """[M]: what the field of ``points`` misses at every track."""
         kernel = self.kernel(points)
-        field = kernel @ self.motion[:, points] / np.maximum(kernel.sum(2)[..., None], np.float32(1e-30))
+        field = kernel @ self.motion[:, points] / (kernel.sum(2)[..., None] + self.rest)
         return self._cost(field - self.motion, self.weight).sum(0)
 
     def thin(self, points: Indices, kernel: Floats, count: int, apart: float) -> Indices:
@@ -395,7 +397,7 @@ class _Problem:
         motion = self.motion[:, points]
         total = (kernel @ motion)[:, :, None]
         weights = kernel.sum(2)[:, :, None, None]
-        rest = np.maximum(weights - kernel[..., None], np.float32(1e-12))
+        rest = np.maximum(weights - kernel[..., None], np.float32(1e-12)) + self.rest
         field = (total - kernel[..., None] * motion[:, None]) / rest
         harm = self._cost(field - self.motion[:, :, None], self.weight[..., None]).sum((0, 1))
         place = self.middle[points]

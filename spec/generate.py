@@ -257,6 +257,7 @@ RECONSTRUCTION = {
         "distance_offset",
         "distance_max",
         "weight_numerator_log2",
+        "smooth_weight",
     )
 }
 
@@ -318,7 +319,7 @@ def level_bounds(level: Level) -> dict[str, int]:
     outermost = max(((2 * _units(level, p) + 127) << (7 - p)) + 56 for p in precisions)
     node = level.dimension + (1 << tables.load("reconstruction")["node_spacing_log2"])
     away = max(outermost >> 4, node + level.dimension)
-    total = count * _weight(0)
+    total = count * _weight(0) + tables.load("reconstruction")["smooth_weight"]
     taps = sum(abs(tap) for tap in tables.load("upsampling")["upsampling_taps"])
     spacing = tables.load("reconstruction")["node_spacing_log2"]
     # Of clause 10.2.1: a curve leaves its chord by half of what key poses differ by at most.

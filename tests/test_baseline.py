@@ -122,7 +122,8 @@ class Slow:
             if points is not None and all(points.span[n, 0] <= f <= points.span[n, 1] for f in (t, end))
         ]
         learned = clip.flow_tokens is None or clip.flow_tokens.tokenizer_id != Tokenizer.COSINE
-        if not alive and clip.camera_poses is None and learned:
+        rest = 0 if clip.camera_poses is None and learned else TABLE["smooth_weight"]
+        if not alive and not rest:
             return None
         of: dict[int, list[int]] = {k: [] for k in range(256 if clip.masks is not None else 1)}
         for n in alive:
@@ -145,7 +146,7 @@ class Slow:
                 continue
             fields[label] = {}
             for column, row in grid:
-                total, sums = 0, [0, 0]
+                total, sums = rest, [0, 0]
                 for n in members:
                     dx, dy = column * SPACING - now[n][0] // 16, row * SPACING - now[n][1] // 16
                     distance = (dx * dx + dy * dy) // 2 ** TABLE["distance_shift"] + TABLE["distance_offset"]
