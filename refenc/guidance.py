@@ -190,25 +190,25 @@ class Choice:
     def best(self, price: float = 1.0) -> Guidance:
         """What costs least, nothing where nothing pays for itself; ``price`` multiplies that of bits."""
         price *= self._price
-        grounds = self._shortlist(price)
-        found = [self._best_set(ground, price) for ground in grounds]
+        found = [self._best_set(ground, price) for ground in self._shortlist(price)]
         chosen = min(found, key=lambda rated: rated.cost(price))
-        return Guidance(chosen.ground, chosen.points, self._dropped(chosen, found))
+        if self._points and self._analysis.masks is not None:
+            found.append(self._best_set(self._masked(chosen.ground), price))
+            chosen = min(chosen, found[-1], key=lambda rated: rated.cost(price))
+        return Guidance(chosen.ground, chosen.points, self._dropped(chosen, found, price))
 
     def _shortlist(self, price: float) -> list[Ground]:
-        """Of every combination of sections the ground that costs least without points; masks go with all."""
+        """Of every combination of sections the ground that costs least without points."""
         best: dict[tuple[bool, bool], Ground] = {}
         for ground in self._analysis.grounds:
             kind = ground.flow_tokens is not None, ground.camera_poses is not None
             known = best.get(kind)
             if known is None or self._rate(ground, None).cost(price) < self._rate(known, None).cost(price):
                 best[kind] = ground
-        found = list(best.values())
-        if self._analysis.masks is not None and self._points:
-            found += [self._masked(ground) for ground in found]
-        return found
+        return list(best.values())
 
     def _masked(self, ground: Ground) -> Ground:
+        """``ground`` with the masks, which have an effect on points alone."""
         if ground not in self._with_masks:
             self._with_masks[ground] = replace(ground, masks=self._analysis.masks)
         return self._with_masks[ground]
@@ -254,8 +254,9 @@ class Choice:
             bits += masks.cost(ground.masks)
         return bits
 
-    def _dropped(self, chosen: _Rated, found: list[_Rated]) -> dict[str, str]:
+    def _dropped(self, chosen: _Rated, found: list[_Rated], price: float) -> dict[str, str]:
         """For every section that could have been sent and is not, why."""
+        without = {"trajectories": "no set of points pays", "masks": "no object, or no points to guide"}
         dropped = {}
         sections = [name for kind in KINDS if kind in self._options.kinds for name in KINDS[kind]]
         for name in sections:
@@ -263,9 +264,9 @@ class Choice:
                 continue
             having = [rated for rated in found if name in rated.sections]
             if not having:
-                dropped[name] = "nothing found" if name != "trajectories" else "no set of points pays"
+                dropped[name] = without.get(name, "nothing moves")
                 continue
-            other = min(having, key=lambda rated: rated.cost(self._price))
+            other = min(having, key=lambda rated: rated.cost(price))
             gain = 10 * np.log10((chosen.error + 1) / (other.error + 1))
             dropped[name] = f"{other.bits - chosen.bits:+.0f} bits for {gain:+.2f} dB"
         return dropped

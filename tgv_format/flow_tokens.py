@@ -226,17 +226,16 @@ def _near(table: list[list[list[int]]], c: int, k: int, t: int) -> int:
     return own[k + 1][t] + own[k][t] + table[1 - c][k + 1 + c][t]
 
 
-def basis(frequency: int, positions: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def basis(frequency: int | NDArray[np.int64], positions: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """The integer cosine of clause 9.4.3 at ``positions`` on a side of ``size`` luma samples.
 
     Positions are in 1/16 luma samples, 0 at the centre of the first. Values are in units of 2^-14; their
     mean square over the side is about 1.
     """
-    if frequency == 0:
-        return np.full(positions.shape, _UNITY, np.int64)
-    phase = ((positions + 8) * (frequency * _QUARTER >> 3) + (size >> 1)) // size % (4 * _QUARTER)
+    phase = ((positions + 8) * (frequency * (_QUARTER >> 3)) + (size >> 1)) // size & (4 * _QUARTER - 1)
     phase = np.minimum(phase, 4 * _QUARTER - phase)
-    return np.where(phase <= _QUARTER, 1, -1) * _COSINE[np.minimum(phase, 2 * _QUARTER - phase)]
+    wave = np.where(phase <= _QUARTER, 1, -1) * _COSINE[np.minimum(phase, 2 * _QUARTER - phase)]
+    return np.where(np.equal(frequency, 0), _UNITY, wave)
 
 
 def flow(
@@ -261,5 +260,5 @@ def flow(
 
 def _cosines(frequencies: NDArray[np.int64], positions: NDArray[np.int64], size: int) -> NDArray[np.float64]:
     """[K, ...]: the cosine of every token along one side, integers as float64."""
-    known = np.array([basis(f, positions, size) for f in range(int(frequencies.max()) + 1)], np.float64)
-    return known[frequencies]
+    known = np.arange(int(frequencies.max()) + 1).reshape(-1, *[1] * positions.ndim)
+    return basis(known, positions, size).astype(np.float64)[frequencies]
