@@ -17,6 +17,8 @@ from refdec.motion import FRACTION_BITS, SPACING, SPACING_LOG2, Field, Motion
 from tgv_format.clip import Clip
 from tgv_format.picture import Picture, Plane
 
+# Samples that are interpolated one by one at a time; bounds the memory for hostile masks.
+_BLOCK = 1 << 18
 _HALF = 1 << (2 * SPACING_LOG2 - 1)
 
 Vectors = NDArray[np.int32]
@@ -111,13 +113,15 @@ def upsample(field: Field, height: int, width: int) -> Vectors:
     samples >>= 2 * SPACING_LOG2
     samples = samples.reshape(2, rows * SPACING, columns * SPACING)
     if choice is not None:
-        y, x = np.nonzero(choice != common.repeat(SPACING, 0).repeat(SPACING, 1))
-        which, i, j = choice[y, x], y >> SPACING_LOG2, x >> SPACING_LOG2
-        v, u = (p[:, None] & (SPACING - 1) for p in (y, x))
-        left, right = (
-            _between(nodes[which, i, j + right], nodes[which, i + 1, j + right], v) for right in (0, 1)
-        )
-        samples[:, y, x] = (_between(left, right, u) + _HALF >> 2 * SPACING_LOG2).T
+        others = np.flatnonzero(choice != common.repeat(SPACING, 0).repeat(SPACING, 1))
+        for begin in range(0, len(others), _BLOCK):
+            y, x = np.divmod(others[begin : begin + _BLOCK], choice.shape[1])
+            which, i, j = choice[y, x], y >> SPACING_LOG2, x >> SPACING_LOG2
+            v, u = (p[:, None] & (SPACING - 1) for p in (y, x))
+            left, right = (
+                _between(nodes[which, i, j + right], nodes[which, i + 1, j + right], v) for right in (0, 1)
+            )
+            samples[:, y, x] = (_between(left, right, u) + _HALF >> 2 * SPACING_LOG2).T
     return np.ascontiguousarray(samples[:, :height, :width])
 
 

@@ -7,7 +7,7 @@ so that the result does not depend on order, threads or BLAS.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,7 +175,7 @@ def node_grid(height: int, width: int) -> tuple[int, int]:
     return ((height - 1) >> SPACING_LOG2) + 2, ((width - 1) >> SPACING_LOG2) + 2
 
 
-@cache
+@lru_cache(8)
 def node_positions(height: int, width: int) -> Positions:
     """int64 [rows, columns, 2], (x, y) in 1/16 luma samples."""
     rows, columns = node_grid(height, width)
