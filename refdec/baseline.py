@@ -121,7 +121,7 @@ def upsample(field: Field, height: int, width: int) -> Vectors:
             left, right = (
                 _between(nodes[which, i, j + right], nodes[which, i + 1, j + right], v) for right in (0, 1)
             )
-            samples[:, y, x] = (_between(left, right, u) + _HALF >> 2 * SPACING_LOG2).T
+            samples[:, y, x] = ((_between(left, right, u) + _HALF) >> 2 * SPACING_LOG2).T
     return np.ascontiguousarray(samples[:, :height, :width])
 
 

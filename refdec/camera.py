@@ -26,33 +26,36 @@ _REACH = 1 << 18
 
 
 class Camera:
-    """Where the camera's motion takes positions of the frames of a clip."""
+    """Where the camera's motion takes positions of the frames of a clip.
+
+    ``forth``, ``back``: by frame, the matrices F and B of clause 10.2.1.
+    """
 
     def __init__(self, params: CameraPoses) -> None:
         plane = [0, 0, 0] if params.plane is None else params.plane.tolist()
         factors = [(4 + (s & 3)) << (s >> 2) for s in (params.rotation_step, params.translation_step)]
         self._focal, self._centre = np.split(params.intrinsics.astype(np.int64), 2)
-        self._forth = [_scaled(_homography(pose, factors, plane)) for pose in interpolated(params)]
-        self._back = [_scaled(_adjugate(matrix)) for matrix in self._forth]
+        self.forth = [_scaled(_homography(pose, factors, plane)) for pose in interpolated(params)]
+        self.back = [_scaled(_adjugate(matrix)) for matrix in self.forth]
 
     def to_first(self, t: int, positions: Positions) -> Positions:
         """How far frame t's ``positions`` int64 [..., 2] have moved in frame 0; 1/16 luma samples."""
-        return self._project(self._back[t], positions)
+        return self._project(self.back[t], positions)
 
     def from_first(self, t: int, positions: Positions) -> Positions:
         """How far frame 0's ``positions`` int64 [..., 2] have moved in frame t; 1/16 luma samples."""
-        return self._project(self._forth[t], positions)
+        return self._project(self.forth[t], positions)
 
     def _project(self, matrix: Matrix, positions: Positions) -> Positions:
         focal = self._focal
-        rays = ((positions - self._centre << _RAY_BITS) + (focal >> 1)) // focal
+        rays = (((positions - self._centre) << _RAY_BITS) + (focal >> 1)) // focal
         rays = np.clip(rays, -_RAY_LIMIT, _RAY_LIMIT)
         m = np.array(matrix, np.int64)
         half = 1 << (_RAY_BITS - 1)
         x, y = rays[..., :1], rays[..., 1:]
-        points = m[:, 0] * x + m[:, 1] * y + (m[:, 2] << _RAY_BITS) + half >> _RAY_BITS
+        points = (m[:, 0] * x + m[:, 1] * y + (m[:, 2] << _RAY_BITS) + half) >> _RAY_BITS
         depth = np.maximum(points[..., 2:], 1)
-        moved = points[..., :2] - (rays * depth + half >> _RAY_BITS)
+        moved = points[..., :2] - ((rays * depth + half) >> _RAY_BITS)
         motion: Positions = np.clip((2 * focal * moved + depth) // (2 * depth), -_REACH, _REACH)
         return motion
 
@@ -75,7 +78,7 @@ def _homography(pose: list[int], factors: list[int], plane: list[int]) -> Matrix
     rotation = _rotation([v * factors[0] for v in pose[:3]])
     # Translations have 26 fraction digits, planes 8.
     return [
-        [r + (t * factors[1] * n + 32 >> 6) for r, n in zip(row, plane, strict=True)]
+        [r + ((t * factors[1] * n + 32) >> 6) for r, n in zip(row, plane, strict=True)]
         for row, t in zip(rotation, pose[3:], strict=True)
     ]
 
@@ -87,19 +90,19 @@ def _rotation(vector: list[int]) -> Matrix:
     cosine, that of the whole by six squarings.
     """
     one, half = 1 << _QUATERNION_BITS, 1 << (_QUATERNION_BITS - 1)
-    square = sum(v * v for v in vector) + (1 << 35) >> 36
+    square = (sum(v * v for v in vector) + (1 << 35)) >> 36
     w, k = one - square // 30, one - square // 42
     w, k = one - (square * w >> 30) // 12, one - (square * k >> 30) // 20
     w, k = one - (square * w >> 30) // 2, one - (square * k >> 30) // 6
-    x, y, z = (v * k + (1 << 32) >> 33 for v in vector)
+    x, y, z = ((v * k + (1 << 32)) >> 33 for v in vector)
     for _ in range(_SQUARINGS):
         w, x, y, z = (
-            w * w - x * x - y * y - z * z + half >> _QUATERNION_BITS,
-            *(2 * w * v + half >> _QUATERNION_BITS for v in (x, y, z)),
+            (w * w - x * x - y * y - z * z + half) >> _QUATERNION_BITS,
+            *((2 * w * v + half) >> _QUATERNION_BITS for v in (x, y, z)),
         )
 
     def entry(product: int) -> int:
-        return product + (1 << 30) >> 31
+        return (product + (1 << 30)) >> 31
 
     unit = 1 << _MATRIX_BITS
     return [
@@ -112,7 +115,7 @@ def _rotation(vector: list[int]) -> Matrix:
 def _scaled(matrix: Matrix) -> Matrix:
     """``matrix`` divided by the least power of two that leaves no entry more than 30 bits, rounded."""
     shift = max(0, max(abs(v) for row in matrix for v in row).bit_length() - _ENTRY_BITS)
-    return [[v + (1 << shift >> 1) >> shift for v in row] for row in matrix]
+    return [[(v + (1 << shift >> 1)) >> shift for v in row] for row in matrix]
 
 
 def _adjugate(m: Matrix) -> Matrix:

@@ -59,7 +59,8 @@ class EncoderOptions:
 class CodedClip:
     """What was spent on one clip, for the report.
 
-    ``bytes`` by what they are spent on; ``dropped``: sections that were considered and not sent, and why.
+    ``bytes`` by what they are spent on; ``dropped``: sections that were considered and not sent, and what
+    the best choice with them would have cost and gained.
     """
 
     first_frame: int

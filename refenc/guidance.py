@@ -90,7 +90,7 @@ class Analysis:
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """The sections to send for a clip, and for those left out what they would have gained and cost."""
+    """The sections to send for a clip, and for those left out what they would have cost and gained."""
 
     ground: Ground = field(default_factory=Ground)
     trajectories: Trajectories | None = None

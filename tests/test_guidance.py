@@ -169,6 +169,7 @@ def test_the_camera_fits_64_bits(size: tuple[int, int], last: int, data: st.Data
     """Against the one that checks every value, with any parameters, at positions as far as they can be."""
     params = data.draw(camera_poses(*size, last))
     camera, slow = Camera(params), SlowCamera(params, last)
+    assert (camera.forth, camera.back) == (slow.forth, slow.back)
     far = 300_000 + 3 * (1 << 18)
     coordinate = st.integers(-far, far) | st.sampled_from([-far, far]) | st.integers(0, 16 * max(size))
     places = data.draw(st.lists(st.tuples(coordinate, coordinate), min_size=4, max_size=4))
