@@ -140,8 +140,9 @@ class Spending:
 
     @property
     def guidance(self) -> float:
-        """Share of the trajectory sections."""
-        return self.total["trajectories"] / self.total.total()
+        """Share of the sections that guide the reconstruction."""
+        sections = "trajectories", "flow_tokens", "camera_poses", "masks"
+        return sum(self.total[name] for name in sections) / self.total.total()
 
 
 def read_units(stream: bytes) -> tuple[SequenceHeader, list[Unit]]:

@@ -154,13 +154,13 @@ def measure(stream: Path, pictures: Sequence[Picture], flow: DenseFlow) -> Row:
     }
 
 
-def measure_clip(path: Path, size: Size | None, folder: Path) -> Iterator[Row]:
+def measure_clip(path: Path, size: Size | None, folder: Path, kinds: str) -> Iterator[Row]:
     """One row for each of the settings."""
     pictures = read_original(path, size)
     flow = DenseFlow(pictures)
     for setting, options in SETTINGS.items():
         stream = folder / "coded.tgv"
-        run("refenc", path, stream, *scaling(size), *options)
+        run("refenc", path, stream, *scaling(size), *options, "--guidance", kinds)
         yield {"clip": path.stem, "setting": setting, **measure(stream, pictures, flow)}
 
 
@@ -213,13 +213,15 @@ def targets(setting: str, rows: Sequence[Row], found: Row) -> list[Target]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args: argparse.Namespace = arguments(__doc__).parse_args(argv)
+    parser = arguments(__doc__)
+    parser.add_argument("--guidance", default="trajectory", metavar="KIND[,KIND]", help="as of refenc")
+    args: argparse.Namespace = parser.parse_args(argv)
     rows: list[Row] = []
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         for path in progress(find_clips(args), "guidance"):
             try:
-                rows += measure_clip(path, args.size, Path(folder))
+                rows += measure_clip(path, args.size, Path(folder), args.guidance)
             except RuntimeError as error:
                 failed.append(f"{path.stem}: {error}")
     verdicts = [Target("every clip encodes", failed)]

@@ -1,32 +1,27 @@
 """Baseline reconstruction (specification clause 10): the frames of a clip without a generator.
 
-Integers throughout. Where a float64 matrix product appears, every partial sum is an integer below 2^53,
-so that the result does not depend on order, threads or BLAS.
+Keyframes are sampled along the motion fields of :mod:`refdec.motion` and blended; integers throughout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refdec.motion import FRACTION_BITS, SPACING, SPACING_LOG2, Field, Motion
 from tgv_format.clip import Clip
 from tgv_format.picture import Picture, Plane
-from tgv_format.tables import load
-from tgv_format.trajectories import Trajectories
 
-_TABLE = load("reconstruction")
-_SPACING_LOG2: int = _TABLE["node_spacing_log2"]
-_SPACING = 1 << _SPACING_LOG2
-_FRACTION_BITS = 4
+# Samples that are interpolated one by one at a time; bounds the memory for hostile masks.
+_BLOCK = 1 << 18
+_HALF = 1 << (2 * SPACING_LOG2 - 1)
 
-# Weights that are held at a time; bounds the memory for large pictures with many points.
-_BLOCK = 1 << 20
-
-Motion = NDArray[np.int32]
+Vectors = NDArray[np.int32]
 Mapper = Callable[[Callable[[int], Picture], Iterable[int]], Iterable[Picture]]
 
 
@@ -43,7 +38,7 @@ def reconstruct(
     ``mapper`` may compute several frames at once; it has to keep their order.
     """
     anchors = [Anchor.of(picture) for picture in (first, last) if picture is not None]
-    render = partial(frame, clip, anchors)
+    render = partial(frame, Motion(clip, *first.y.shape), anchors)
     yield from mapper(render, range(1, clip.frame_count + 1) if frames is None else frames)
 
 
@@ -66,23 +61,23 @@ def _quads(plane: Plane) -> NDArray[np.uint32]:
     return quads
 
 
-def frame(clip: Clip, anchors: Sequence[Anchor], t: int) -> Picture:
+def frame(motion: Motion, anchors: Sequence[Anchor], t: int) -> Picture:
     """Frame t: each anchor warped along the motion field, then blended by temporal distance (clause 10.4).
 
     ``anchors``: the picture of frame 0, and that of the last frame where there is one.
     """
-    if len(anchors) == 2 and t == clip.frame_count:
+    if len(anchors) == 2 and t == motion.length:
         return anchors[1].picture
     picture = anchors[0].picture
     shape = picture.y.shape
     warped = [
-        _warp(anchor, None if nodes is None else upsample(nodes, *shape))
-        for anchor, nodes in zip(anchors, motion(clip.trajectories, t, *shape), strict=False)
+        _warp(anchor, None if field is None else upsample(field, *shape))
+        for anchor, field in zip(anchors, motion.fields(t, len(anchors)), strict=True)
     ]
     if len(warped) == 1:
         return Picture(*(plane.astype(np.uint8) for plane in warped[0][0]))
     (a, inside_a), (b, inside_b) = warped
-    weight = (t * 256 + (clip.frame_count >> 1)) // clip.frame_count
+    weight = (t * 256 + (motion.length >> 1)) // motion.length
     weights = np.full(shape, weight, np.uint16)
     if inside_a is not None and inside_b is not None:
         weights[inside_a & ~inside_b] = 0
@@ -93,83 +88,50 @@ def frame(clip: Clip, anchors: Sequence[Anchor], t: int) -> Picture:
     return Picture(*planes)
 
 
-def motion(
-    points: Trajectories | None, t: int, height: int, width: int
-) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
-    """Motion of frame t's samples towards frame 0 and the last frame at the nodes (clause 10.2).
+def upsample(field: Field, height: int, width: int) -> Vectors:
+    """The vectors of all luma samples by bilinear interpolation, int32 [2, height, width] (clause 10.3).
 
-    int32 [rows, columns, 2], (x, y) in 1/16 luma samples, each; None where no point says anything.
+    The samples of a cell, which four nodes surround, are interpolated together; those that follow another
+    field than the rest of their cell are then replaced one by one.
     """
-    if points is None:
-        return None, None
-    shift = 7 - points.precision
-    centre = max(0, (1 << shift) - 16) >> 1
-    position = (points.positions.astype(np.int64) << shift) + centre
-    now = position[:, t]
-    first, last = points.span[:, 0], points.span[:, 1]
-    alive = (first <= t) & (t <= last)
-    to_first = _average(now, position[:, 0] - now, alive & (first == 0), height, width)
-    to_last = _average(now, position[:, -1] - now, alive & (last == points.last_frame), height, width)
-    return to_first, to_last
+    nodes, choice = field.nodes, field.choice
+    rows, columns = nodes.shape[1] - 1, nodes.shape[2] - 1
+    common = np.zeros((rows, columns), np.uint8)
+    if choice is not None:
+        margin = rows * SPACING - height, columns * SPACING - width
+        choice = np.pad(choice, ((0, margin[0]), (0, margin[1])), mode="edge")
+        common = choice.reshape(rows, SPACING, columns, SPACING).min((1, 3))
+    i, j = np.indices((rows, columns))
+    steps = np.arange(SPACING, dtype=np.int32)
+
+    def side(right: int) -> Vectors:
+        upper, lower = (nodes[common, i + down, j + right].transpose(2, 0, 1) for down in (0, 1))
+        return _between(upper[:, :, None], lower[:, :, None], steps[:, None])
+
+    samples = _between(side(0)[..., None], side(1)[..., None], steps)
+    samples += _HALF
+    samples >>= 2 * SPACING_LOG2
+    samples = samples.reshape(2, rows * SPACING, columns * SPACING)
+    if choice is not None:
+        others = np.flatnonzero(choice != common.repeat(SPACING, 0).repeat(SPACING, 1))
+        for begin in range(0, len(others), _BLOCK):
+            y, x = np.divmod(others[begin : begin + _BLOCK], choice.shape[1])
+            which, i, j = choice[y, x], y >> SPACING_LOG2, x >> SPACING_LOG2
+            v, u = (p[:, None] & (SPACING - 1) for p in (y, x))
+            left, right = (
+                _between(nodes[which, i, j + right], nodes[which, i + 1, j + right], v) for right in (0, 1)
+            )
+            samples[:, y, x] = ((_between(left, right, u) + _HALF) >> 2 * SPACING_LOG2).T
+    return np.ascontiguousarray(samples[:, :height, :width])
 
 
-@cache
-def _weight_table() -> NDArray[np.float64]:
-    """The weight of a point by its distance class (clause 10.2), integers as float64."""
-    offset, most = _TABLE["distance_offset"], _TABLE["distance_max"]
-    one = 1 << _TABLE["weight_numerator_log2"]
-    return np.array([max(1, one // e**3) for e in range(offset, most + 1)], np.float64)
+def _between(a: Vectors, b: Vectors, step: NDArray[Any]) -> Vectors:
+    """``SPACING`` times the value ``step`` samples from a node with value ``a`` on the way to ``b``."""
+    value: Vectors = a * (SPACING - step) + b * step
+    return value
 
 
-def node_grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of nodes: one every 16 luma samples, and one past the last sample."""
-    return ((height - 1) >> _SPACING_LOG2) + 2, ((width - 1) >> _SPACING_LOG2) + 2
-
-
-def _average(
-    points: NDArray[np.int64], vectors: NDArray[np.int64], use: NDArray[np.bool_], height: int, width: int
-) -> NDArray[np.int32] | None:
-    """Mean of the vectors of the points in ``use``, weighted by distance, at every node, halves rounded up.
-
-    ``points`` int64 [N, 2] in 1/16 luma samples.
-    """
-    if not use.any():
-        return None
-    rows, columns = node_grid(height, width)
-    place, vectors = points[use] >> _FRACTION_BITS, vectors[use].astype(np.float64)
-    dx = np.square((np.arange(columns) * _SPACING)[:, None] - place[:, 0])
-    dy = np.square((np.arange(rows) * _SPACING)[:, None] - place[:, 1])
-    mean = np.empty((rows, columns, 2), np.int32)
-    block = max(1, _BLOCK // (columns * len(place)))
-    for row in range(0, rows, block):
-        weights = _weights(dy[row : row + block, None, :] + dx[None, :, :])
-        total = weights.sum(2).astype(np.int64)[..., None]
-        sums = (weights.reshape(-1, len(place)) @ vectors).astype(np.int64).reshape(*total.shape[:2], 2)
-        mean[row : row + block] = (2 * sums + total) // (2 * total)
-    return mean
-
-
-def _weights(distance: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weights by squared distance in luma samples, integers as float64."""
-    table = _weight_table()
-    index = np.minimum(distance >> _TABLE["distance_shift"], len(table) - 1)
-    return table[index]
-
-
-def upsample(nodes: NDArray[np.int32], height: int, width: int) -> Motion:
-    """Bilinear interpolation of the nodes at every luma sample (clause 10.3): int32 [2, height, width]."""
-    steps = np.arange(_SPACING, dtype=np.int32)
-    v = nodes.transpose(2, 0, 1)
-    rows = v[:, :-1, None] * (_SPACING - steps)[:, None] + v[:, 1:, None] * steps[:, None]
-    rows = rows.reshape(2, -1, v.shape[2])[:, :height]
-    samples = rows[:, :, :-1, None] * (_SPACING - steps)
-    samples += rows[:, :, 1:, None] * steps
-    samples += 1 << (2 * _SPACING_LOG2 - 1)
-    samples >>= 2 * _SPACING_LOG2
-    return np.ascontiguousarray(samples.reshape(2, height, -1)[:, :, :width])
-
-
-def _warp(anchor: Anchor, field: Motion | None) -> tuple[list[NDArray[np.uint16]], NDArray[np.bool_] | None]:
+def _warp(anchor: Anchor, field: Vectors | None) -> tuple[list[NDArray[np.uint16]], NDArray[np.bool_] | None]:
     """The anchor's planes sampled along ``field``, and where the sampling position is inside the picture."""
     if field is None:
         return [plane.astype(np.uint16) for plane in anchor.picture.planes], None
@@ -178,15 +140,15 @@ def _warp(anchor: Anchor, field: Motion | None) -> tuple[list[NDArray[np.uint16]
     return [y, *(_sample(quads, chroma)[0] for quads in anchor.quads[1:])], inside
 
 
-def _sample(quads: NDArray[np.uint32], field: Motion) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+def _sample(quads: NDArray[np.uint32], field: Vectors) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
     """Bilinear sampling with four fractional bits, coordinates clamped to the plane (clause 10.3)."""
     height, width = quads.shape
-    x = field[0] + (np.arange(width, dtype=np.int32) << _FRACTION_BITS)
-    y = field[1] + (np.arange(height, dtype=np.int32) << _FRACTION_BITS)[:, None]
-    cx = np.clip(x, 0, (width - 1) << _FRACTION_BITS)
-    cy = np.clip(y, 0, (height - 1) << _FRACTION_BITS)
+    x = field[0] + (np.arange(width, dtype=np.int32) << FRACTION_BITS)
+    y = field[1] + (np.arange(height, dtype=np.int32) << FRACTION_BITS)[:, None]
+    cx = np.clip(x, 0, (width - 1) << FRACTION_BITS)
+    cy = np.clip(y, 0, (height - 1) << FRACTION_BITS)
     inside = (cx == x) & (cy == y)
-    index = (cy >> _FRACTION_BITS) * width + (cx >> _FRACTION_BITS)
+    index = (cy >> FRACTION_BITS) * width + (cx >> FRACTION_BITS)
     quad = quads.ravel().take(index)
     fx = (cx & 15).astype(np.uint32)
     fy = (cy & 15).astype(np.uint16)

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import unicodedata
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tgv_format.sequence import SequenceHeader
 
 PROG = "refenc"
+_KINDS = frozenset({"trajectory", "flow", "scene"})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,12 +51,25 @@ def parser() -> argparse.ArgumentParser:
         help="frames between keyframes (default: a second, at most 29)",
     )
     p.add_argument(
+        "--guidance",
+        type=_kinds,
+        default=frozenset({"trajectory"}),
+        metavar="KIND[,KIND]",
+        help="what may be sent besides keyframes, where it pays: trajectory (points; the default), flow "
+        "(flow tokens), scene (camera poses, and masks where there are points), or all",
+    )
+    p.add_argument(
         "--max-points",
         type=_count,
         metavar="N",
         help="trajectories per clip at most; 0 for none (default 160)",
     )
-    p.add_argument("--caption", metavar="TEXT", help="a caption that goes with the first clip")
+    p.add_argument(
+        "--text",
+        "--caption",
+        metavar="FILE|STRING",
+        help="a caption that goes with the first clip: the contents of a file, or the string itself",
+    )
     p.add_argument("--generator", metavar="NAME", help="name of the generator to hint at")
     p.add_argument(
         "--seed",
@@ -74,6 +89,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--report", metavar="FILE", help="write what the bits are spent on as JSON")
     p.add_argument("--version", action="version", version="%(prog)s 0.1.0 (TGV 0.1)")
     return p
+
+
+def _kinds(text: str) -> frozenset[str]:
+    kinds = frozenset(_KINDS if text == "all" else text.split(","))
+    if not kinds <= _KINDS:
+        raise argparse.ArgumentTypeError(f"{text} is not made of {', '.join(sorted(_KINDS))}, or all")
+    return kinds
 
 
 def _natural(text: str) -> int:
@@ -171,15 +193,15 @@ def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, 
     if args.generator:
         hint = GeneratorHint(args.generator, bytes(32), Sampler.UNSPECIFIED, 0, 0, args.seed % 2**64)
     sequence = header(info, not args.no_crc)
-    guidance = GuidanceOptions()
+    guidance = GuidanceOptions(kinds=args.guidance)
     if args.max_points is not None:
-        guidance = GuidanceOptions(max_points=min(args.max_points, sequence.limits.trajectories))
+        guidance = replace(guidance, max_points=min(args.max_points, sequence.limits.trajectories))
     options = EncoderOptions(
         bitrate=args.bitrate * 1000 if args.bitrate else None,
         step=DEFAULT_STEP if args.quality is None else args.quality,
         interval=args.keyframe_interval or default_interval(info.frame_rate),
         guidance=guidance,
-        caption=args.caption and unicodedata.normalize("NFC", args.caption),
+        caption=args.text and unicodedata.normalize("NFC", _text(args.text)),
         hint=hint,
         seed=args.seed % 2**32,
         workers=args.workers,
@@ -214,6 +236,16 @@ def _write(path: str, text: str) -> None:
         print(text, end="")
     else:
         Path(path).write_text(text, encoding="utf-8")
+
+
+def _text(argument: str) -> str:
+    """The contents of the file ``argument``, or without such a file the argument itself."""
+    if not os.path.isfile(argument):
+        return argument
+    try:
+        return Path(argument).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{argument}: {error}") from error
 
 
 def default_interval(frame_rate: Fraction) -> int:

@@ -12,17 +12,15 @@ from typing import Any
 import cv2
 
 from refenc.clips import Source, divide
-from refenc.guidance import Choice, GuidanceOptions, analyse, choices
+from refenc.guidance import Choice, Guidance, GuidanceOptions, analyse, choices
 from refenc.keyframes import LADDER, CodedPicture
 from refenc.rate import Budget, Keyframes
 from refenc.segmentation import CutDetector
-from tgv_format import trajectories
-from tgv_format.clip import Clip
+from tgv_format import clip
 from tgv_format.generator_hint import GeneratorHint
 from tgv_format.keyframe import Role
 from tgv_format.picture import Picture
 from tgv_format.text import Text
-from tgv_format.trajectories import Trajectories
 from tgv_format.writer import Writer
 
 #: Step of the keyframe ladder when no bitrate is asked for.
@@ -59,13 +57,19 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class CodedClip:
-    """What was spent on one clip, for the report."""
+    """What was spent on one clip, for the report.
+
+    ``bytes`` by what they are spent on; ``dropped``: sections that were considered and not sent, and what
+    the best choice with them would have cost and gained.
+    """
 
     first_frame: int
     frames: int
     keyframe_bytes: int
     points: int
     total_bytes: int
+    bytes: dict[str, int]
+    dropped: dict[str, str]
 
 
 def encode(
@@ -139,7 +143,8 @@ class _State:
             for slot in range(first if source.opens_scene else last, last + 1)
         ]
         keyframes = Keyframes(pictures, lambda *a: list(self.pool.map(*a)))
-        analyses = list(self.pool.map(analyse, [s.pictures for s in sources], repeat(self.options.seed)))
+        settings = repeat(self.options.seed), repeat(self.options.guidance.kinds)
+        analyses = list(self.pool.map(analyse, [s.pictures for s in sources], *settings))
 
         def guidance(coded: list[CodedPicture]) -> list[Choice | None]:
             ends = [self.last, *coded]
@@ -147,46 +152,47 @@ class _State:
             clips, options = [s.pictures for s in sources], repeat(self.options.guidance)
             return list(self.pool.map(choices, analyses, clips, firsts, lasts, options))
 
+        lengths = [s.length for s in sources]
         frames = sum(s.length + s.opens_scene for s in sources)
         if self.budget is None:
             coded = keyframes.at([self.options.step] * len(pictures))
-            points = self._best(guidance(coded), 1.0)
+            chosen = self._best(guidance(coded), 1.0)
         else:
             granted = self.budget.grant(frames) - _UNIT_OVERHEAD * len(sources)
             coded = keyframes.at(keyframes.fit((1 - _EXPECTED_GUIDANCE) * granted))
             found = guidance(coded)
             for price in _PRICES:
-                points = self._best(found, price)
-                spent = sum(self._guidance_bytes(p) for p in points)
+                chosen = self._best(found, price)
+                spent = sum(map(self._guidance_bytes, chosen, lengths))
                 if spent <= _MOST_GUIDANCE * granted:
                     break
             coded = keyframes.at(keyframes.fit(granted - spent))
         before = self.writer.size
         ends = [self.last, *coded]
-        for source, slot, p in zip(sources, slots, points, strict=True):
-            yield self._write(source, ends[slot[0]], ends[slot[1]], p)
+        for source, slot, g in zip(sources, slots, chosen, strict=True):
+            yield self._write(source, ends[slot[0]], ends[slot[1]], g)
         if self.budget is not None:
             self.budget.settle(frames, self.writer.size - before)
         self.last = ends[-1]
 
-    def _best(self, found: list[Choice | None], price: float) -> list[Trajectories | None]:
-        return list(self.pool.map(lambda choice: choice.best(price) if choice else None, found))
+    def _best(self, found: list[Choice | None], price: float) -> list[Guidance]:
+        return list(self.pool.map(lambda choice: choice.best(price) if choice else Guidance(), found))
 
-    def _guidance_bytes(self, points: Trajectories | None) -> int:
-        header = self.writer.header
-        if points is None:
+    def _guidance_bytes(self, guidance: Guidance, length: int) -> int:
+        """Of the sections and their headers."""
+        if not length:
             return 0
-        return len(trajectories.encode(points, header.width, header.height, header.limits)) + 1
+        return len(clip.encode(guidance.clip(length), self.writer.header)) - 1
 
     def _write(
         self,
         source: Source,
         first: CodedPicture | None,
         last: CodedPicture | None,
-        points: Trajectories | None,
+        guidance: Guidance,
     ) -> CodedClip:
-        writer = self.writer
-        before, keyframe_bytes = writer.size, 0
+        writer, points = self.writer, guidance.trajectories
+        before, keyframe_bytes = writer.bytes_by_part.copy(), 0
         caption = self.options.caption if not writer.frames else None
         if source.opens_scene and first is not None:
             writer.keyframe(first.keyframe(Role.LEADING, writer.frames))
@@ -194,13 +200,16 @@ class _State:
         if source.length and last is not None:
             writer.keyframe(last.keyframe(Role.TRAILING, writer.frames + source.length - 1))
             keyframe_bytes += len(last.payload)
-            writer.clip(Clip(source.length, points, None if caption is None else Text(caption)))
+            writer.clip(guidance.clip(source.length, None if caption is None else Text(caption)))
+        spent = writer.bytes_by_part - before
         return CodedClip(
             first_frame=source.first_frame,
             frames=source.length + source.opens_scene,
             keyframe_bytes=keyframe_bytes,
             points=points.count if points is not None else 0,
-            total_bytes=writer.size - before,
+            total_bytes=spent.total(),
+            bytes=dict(sorted(spent.items())),
+            dropped=dict(guidance.dropped),
         )
 
 

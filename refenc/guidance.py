@@ -1,4 +1,4 @@
-"""Which tracks are sent: the encoder's closed loop with the baseline reconstruction.
+"""What guidance is sent: the encoder's closed loop with the baseline reconstruction.
 
 Candidates are the tracks of the semantically important instances that T-GVC would send, the best track
 of every cell of a grid, and the tracks whose motion those do not explain. They are thinned by backward
@@ -6,24 +6,30 @@ elimination: the motion field that a decoder would build from the rest is compar
 what it would miss least goes first. (Adding greedily from nothing gets stuck: one point moves the whole
 field, and a moving object needs its still surroundings to be sent too.) Which of the nested sets is sent
 is decided on pictures: squared error of the reconstruction plus its bits at the price that a bit has in
-the keyframes.
+the keyframes. Flow tokens, camera poses and masks are tried with and without points, and likewise sent
+where that pays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdec.baseline import Anchor, frame
+from refdec.motion import Motion
+from refenc import smooth
 from refenc.keyframes import CodedPicture, halve_plane
 from refenc.quantise import Quantiser
-from tgv_format import trajectories
+from refenc.smooth import Ground, texture
+from tgv_format import camera_poses, flow_tokens, masks, trajectories
 from tgv_format.clip import Clip
+from tgv_format.masks import Masks
 from tgv_format.picture import Picture, Plane
+from tgv_format.text import Text
 from tgv_format.trajectories import Trajectories
 
 if TYPE_CHECKING:
@@ -35,20 +41,25 @@ _TRACKED_SAMPLES = 1 << 19
 # Every third of the nested sets is tried, then the neighbours of the best one.
 _STRIDE = 3
 
+#: Kinds of guidance, and the sections that each may send.
+KINDS = {"trajectory": ("trajectories",), "flow": ("flow_tokens",), "scene": ("camera_poses", "masks")}
+
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class GuidanceOptions:
-    """How many points are considered and what they may cost.
+    """What is considered and what it may cost.
 
+    ``kinds``: any of :data:`KINDS`; ``flow`` are flow tokens, ``scene`` are camera poses and masks.
     ``max_points`` sent per clip (0 sends none); ``cell``: grid of candidates, in luma samples;
     ``saturation``: motion error, in samples, beyond which a worse one hardly matters; ``bit_price``:
     relative to what a bit buys in the keyframes; ``precision``, ``lattice_log2``, ``path_price`` of the
     quantiser.
     """
 
+    kinds: frozenset[str] = frozenset({"trajectory"})
     max_points: int = 160
     cell: int = 48
     saturation: float = 6.0
@@ -64,7 +75,8 @@ class Analysis:
 
     ``positions`` float32 [M, L+1, 2] in luma samples, ``visible`` bool [M, L+1], ``instance`` uint8 [M],
     ``weight`` float32 [M]: what a squared sample of motion error costs at the track.
-    ``semantic``: indices of the tracks that T-GVC's sampling picks.
+    ``semantic``: indices of the tracks that T-GVC's sampling picks. ``grounds``: smooth motion to try, none
+    at first; ``masks`` to try.
     """
 
     positions: NDArray[np.float32]
@@ -72,9 +84,26 @@ class Analysis:
     instance: NDArray[np.uint8]
     weight: Floats
     semantic: Indices
+    grounds: list[Ground]
+    masks: Masks | None
 
 
-def analyse(pictures: Sequence[Picture], seed: int) -> Analysis | None:
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """The sections to send for a clip, and for those left out what they would have cost and gained."""
+
+    ground: Ground = field(default_factory=Ground)
+    trajectories: Trajectories | None = None
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+    def clip(self, length: int, text: Text | None = None) -> Clip:
+        """The clip unit."""
+        ground = self.ground
+        sections = ground.flow_tokens, ground.camera_poses, ground.masks
+        return Clip(length, self.trajectories, text, *sections)
+
+
+def analyse(pictures: Sequence[Picture], seed: int, kinds: frozenset[str]) -> Analysis | None:
     """Track a clip's pictures, frames 0 to L; None when there is nothing between keyframes."""
     from refenc.importance import TgvcOptions, select_semantic_points
     from refenc.instances import segment_instances
@@ -90,13 +119,22 @@ def analyse(pictures: Sequence[Picture], seed: int) -> Analysis | None:
     instance = np.zeros(len(labels), np.uint8)
     for label, rank in {(int(labels[n]), int(r)) for n, r in zip(semantic, ranks, strict=True)}:
         instance[labels == label] = min(rank + 1, 255)
+    flow, scene = "flow" in kinds, "scene" in kinds
     return Analysis(
         positions=tracks.positions,
         visible=tracks.visible,
         instance=instance,
-        weight=_texture(pictures[0].y, tracks.positions[:, 0]),
+        weight=_sampled(texture(pictures[0].y), tracks.positions[:, 0]),
         semantic=semantic,
+        grounds=smooth.grounds(pictures, tracks, flow, scene),
+        masks=smooth.labels(pictures, tracks, labels) if scene else None,
     )
+
+
+def _sampled(plane: Floats, points: Floats) -> Floats:
+    """The values of ``plane`` nearest to ``points``."""
+    x, y = (np.clip(np.rint(points[:, i]), 0, plane.shape[1 - i] - 1).astype(np.intp) for i in (0, 1))
+    return plane[y, x]
 
 
 def _track(frames: Sequence[Plane]) -> Tracks:
@@ -109,19 +147,9 @@ def _track(frames: Sequence[Plane]) -> Tracks:
     return Tracks(2 * small.positions + np.float32(0.5), small.visible)
 
 
-def _texture(frame: Plane, points: NDArray[np.float32]) -> Floats:
-    """Mean squared gradient around each point: the squared luma error that a sample of motion makes."""
-    import cv2
-
-    dx = cv2.Sobel(frame, cv2.CV_32F, 1, 0, scale=1 / 8)
-    dy = cv2.Sobel(frame, cv2.CV_32F, 0, 1, scale=1 / 8)
-    energy = cv2.boxFilter(dx * dx + dy * dy, -1, (16, 16))
-    x, y = (np.clip(np.rint(points[:, i]), 0, frame.shape[1 - i] - 1).astype(np.intp) for i in (0, 1))
-    return energy[y, x] + np.float32(1)
-
-
 class Choice:
-    """The nested sets of tracks of one clip between two coded keyframes, and what each costs.
+    """What can be sent for one clip between two coded keyframes: a ground, and with it one of nested sets of
+    tracks.
 
     A set is quantised, rated and reconstructed when it is first looked at, and only once.
     """
@@ -135,6 +163,7 @@ class Choice:
         options: GuidanceOptions,
     ) -> None:
         self._size = width, height = pictures[0].width, pictures[0].height
+        self._analysis, self._options = analysis, options
         self._quantiser = Quantiser(
             analysis.positions,
             analysis.instance,
@@ -153,36 +182,113 @@ class Choice:
         # Of an exponential rate-distortion curve: what one bit more for both keyframes takes from all
         # frames. Rounding to eight bits alone leaves 1/12 per sample.
         self._price = options.bit_price * length * (ends + width * height / 6) / bits
-        self._sets = nested_sets(analysis, self._times, options)
-        self._rated: dict[int, tuple[float, float, Trajectories | None]] = {}
+        self._points = options.max_points > 0 and "trajectory" in options.kinds
+        self._sets: dict[Ground, list[Indices]] = {}
+        self._rated: dict[tuple[Ground, int], _Rated] = {}
+        self._with_masks: dict[Ground, Ground] = {}
 
-    def best(self, price: float = 1.0) -> Trajectories | None:
-        """The set of least cost, None where no point pays for itself; ``price`` multiplies that of bits."""
+    def best(self, price: float = 1.0) -> Guidance:
+        """What costs least, nothing where nothing pays for itself; ``price`` multiplies that of bits."""
+        price *= self._price
+        found = [self._best_set(ground, price) for ground in self._shortlist(price)]
+        chosen = min(found, key=lambda rated: rated.cost(price))
+        if self._points and self._analysis.masks is not None:
+            found.append(self._best_set(self._masked(chosen.ground), price))
+            chosen = min(chosen, found[-1], key=lambda rated: rated.cost(price))
+        return Guidance(chosen.ground, chosen.points, self._dropped(chosen, found, price))
+
+    def _shortlist(self, price: float) -> list[Ground]:
+        """Of every combination of sections the ground that costs least without points."""
+        best: dict[tuple[bool, bool], Ground] = {}
+        for ground in self._analysis.grounds:
+            kind = ground.flow_tokens is not None, ground.camera_poses is not None
+            known = best.get(kind)
+            if known is None or self._rate(ground, None).cost(price) < self._rate(known, None).cost(price):
+                best[kind] = ground
+        return list(best.values())
+
+    def _masked(self, ground: Ground) -> Ground:
+        """``ground`` with the masks, which have an effect on points alone."""
+        if ground not in self._with_masks:
+            self._with_masks[ground] = replace(ground, masks=self._analysis.masks)
+        return self._with_masks[ground]
+
+    def _best_set(self, ground: Ground, price: float) -> _Rated:
+        """The ground with its cheapest set of points, or with none."""
+        if not self._points:
+            return self._rate(ground, 0)
+        if ground not in self._sets:
+            motion = Motion(Guidance(ground).clip(self._length), *self._size[::-1])
+            self._sets[ground] = nested_sets(self._analysis, motion, self._times, self._options)
+        count = len(self._sets[ground])
 
         def cost(index: int) -> float:
-            distortion, bits, _ = self._rate(index)
-            return distortion + price * self._price * bits
+            return self._rate(ground, index).cost(price)
 
-        coarse = min(range(0, len(self._sets) + _STRIDE, _STRIDE), key=cost)
-        index = min(range(max(0, coarse - _STRIDE + 1), coarse + _STRIDE), key=cost)
-        return self._rate(index)[2]
+        coarse = min(range(0, count + _STRIDE, _STRIDE), key=cost)
+        return self._rate(ground, min(range(max(0, coarse - _STRIDE + 1), coarse + _STRIDE), key=cost))
 
-    def _rate(self, index: int) -> tuple[float, float, Trajectories | None]:
-        """Squared error, bits and points of a set; beyond the last one there is no point at all."""
-        index = min(index, len(self._sets))
-        if index not in self._rated:
-            points, bits = None, 0.0
-            if index < len(self._sets):
-                points = self._quantiser(self._sets[index])
-                bits = trajectories.cost(points, *self._size)
-            self._rated[index] = self._distortion(points), bits, points
-        return self._rated[index]
+    def _rate(self, ground: Ground, index: int | None) -> _Rated:
+        """A ground with one of its sets; beyond the last one, and at None, there is no point at all."""
+        sets = self._sets.get(ground, [])
+        if index is None or index >= len(sets):
+            index = -1
+        if (ground, index) not in self._rated:
+            points, bits = None, self._ground_bits(ground)
+            if index >= 0:
+                points = self._quantiser(sets[index])
+                bits += trajectories.cost(points, *self._size)
+            motion = Motion(Guidance(ground, points).clip(self._length), *self._size[::-1])
+            made = [frame(motion, self._anchors, t).y for t in self._times]
+            error = squared_error(self._originals, made) * (self._length - 1) / len(self._times)
+            self._rated[ground, index] = _Rated(ground, points, error, bits)
+        return self._rated[ground, index]
 
-    def _distortion(self, points: Trajectories | None) -> float:
-        clip = Clip(self._length, points)
-        made = [frame(clip, self._anchors, t).y for t in self._times]
-        error = squared_error(self._originals, made)
-        return error * (self._length - 1) / len(self._times)
+    def _ground_bits(self, ground: Ground) -> float:
+        bits = 0.0
+        if ground.flow_tokens is not None:
+            bits += flow_tokens.cost(ground.flow_tokens)
+        if ground.camera_poses is not None:
+            bits += camera_poses.cost(ground.camera_poses, *self._size)
+        if ground.masks is not None:
+            bits += masks.cost(ground.masks)
+        return bits
+
+    def _dropped(self, chosen: _Rated, found: list[_Rated], price: float) -> dict[str, str]:
+        """For every section that could have been sent and is not, why."""
+        without = {"trajectories": "no set of points pays", "masks": "no object, or no points to guide"}
+        dropped = {}
+        sections = [name for kind in KINDS if kind in self._options.kinds for name in KINDS[kind]]
+        for name in sections:
+            if name in chosen.sections:
+                continue
+            having = [rated for rated in found if name in rated.sections]
+            if not having:
+                dropped[name] = without.get(name, "nothing moves")
+                continue
+            other = min(having, key=lambda rated: rated.cost(price))
+            gain = 10 * np.log10((chosen.error + 1) / (other.error + 1))
+            dropped[name] = f"{other.bits - chosen.bits:+.0f} bits for {gain:+.2f} dB"
+        return dropped
+
+
+@dataclass(frozen=True, eq=False)
+class _Rated:
+    """Sections with their squared error, of all samples between the keyframes, and bits."""
+
+    ground: Ground
+    points: Trajectories | None
+    error: float
+    bits: float
+
+    def cost(self, price: float) -> float:
+        return self.error + price * self.bits
+
+    @property
+    def sections(self) -> set[str]:
+        return {name for name, value in vars(self.ground).items() if value is not None} | (
+            {"trajectories"} if self.points is not None else set()
+        )
 
 
 def choices(
@@ -193,7 +299,7 @@ def choices(
     options: GuidanceOptions,
 ) -> Choice | None:
     """What could be sent for a clip; None where there is nothing between two keyframes to guide."""
-    if analysis is None or first is None or last is None or not options.max_points:
+    if analysis is None or first is None or last is None:
         return None
     choice = Choice(analysis, pictures, first, last, options)
     # Rates the sets here, where clips are worked on side by side.
@@ -206,9 +312,14 @@ def squared_error(a: Sequence[Plane], b: Sequence[Plane]) -> float:
     return float(sum(np.square(p.astype(np.int32) - q).sum() for p, q in zip(a, b, strict=True)))
 
 
-def nested_sets(analysis: Analysis, times: Sequence[int], options: GuidanceOptions) -> list[Indices]:
-    """Ever smaller sets of tracks, each an eighth smaller than the one before, down to three."""
-    problem = _Problem(analysis, times, options.saturation)
+def nested_sets(
+    analysis: Analysis, motion: Motion, times: Sequence[int], options: GuidanceOptions
+) -> list[Indices]:
+    """Ever smaller sets of tracks, each an eighth smaller than the one before, down to three.
+
+    ``motion`` is that of the other sections.
+    """
+    problem = _Problem(analysis, motion, times, options.saturation)
     kept = _candidates(problem, analysis, options)
     kernel = problem.kernel(kept)
     sets: list[Indices] = []
@@ -243,15 +354,24 @@ def _best_of_cells(points: Floats, score: Floats, size: int) -> Indices:
 class _Problem:
     """The decoder's motion field (clause 10.2) at the tracks, at a few times, towards both keyframes."""
 
-    def __init__(self, analysis: Analysis, times: Sequence[int], saturation: float) -> None:
+    def __init__(self, analysis: Analysis, motion: Motion, times: Sequence[int], saturation: float) -> None:
         positions = analysis.positions
         self.place = positions[:, times].transpose(1, 0, 2)
         self.middle = self.place[len(times) // 2]
         to_first = (positions[:, [0]] - positions[:, times]).transpose(1, 0, 2)
         to_last = (positions[:, [-1]] - positions[:, times]).transpose(1, 0, 2)
         self.motion = np.concatenate([to_first, to_last], 2)
+        for i, t in enumerate(times):
+            place = np.rint(16 * self.place[i]).astype(np.int64)
+            for side in (0, 1):
+                known = motion.smooth(t, bool(side), place)
+                if known is not None:
+                    self.motion[i, :, 2 * side : 2 * side + 2] -= known.astype(np.float32) / 16
+        self.label = motion.labels_of(np.rint(16 * positions).astype(np.int64))
         self.weight = analysis.weight * analysis.visible[:, times].T
         self.saturation = saturation**2
+        # Of the smooth motion, in units of the kernel; where there is none, against a division by zero.
+        self.rest = np.float32(max(motion.rest / 2**30, 1e-30))
 
     def kernel(self, points: Indices) -> Floats:
         """[T, M, C]: weight of each of ``points`` at every track."""
@@ -259,12 +379,15 @@ class _Problem:
         distance = np.square(x[:, :, None] - x[:, None, points]) + np.square(
             y[:, :, None] - y[:, None, points]
         )
-        return 1 / (distance / 64 + 4) ** 3
+        kernel = 1 / (distance / 64 + 4) ** 3
+        if self.label is not None:
+            kernel *= self.label[:, None] == self.label[points]
+        return kernel
 
     def errors(self, points: Indices) -> Floats:
         """[M]: what the field of ``points`` misses at every track."""
         kernel = self.kernel(points)
-        field = kernel @ self.motion[:, points] / kernel.sum(2)[..., None]
+        field = kernel @ self.motion[:, points] / (kernel.sum(2)[..., None] + self.rest)
         return self._cost(field - self.motion, self.weight).sum(0)
 
     def thin(self, points: Indices, kernel: Floats, count: int, apart: float) -> Indices:
@@ -275,7 +398,7 @@ class _Problem:
         motion = self.motion[:, points]
         total = (kernel @ motion)[:, :, None]
         weights = kernel.sum(2)[:, :, None, None]
-        rest = np.maximum(weights - kernel[..., None], np.float32(1e-12))
+        rest = np.maximum(weights - kernel[..., None], np.float32(1e-12)) + self.rest
         field = (total - kernel[..., None] * motion[:, None]) / rest
         harm = self._cost(field - self.motion[:, :, None], self.weight[..., None]).sum((0, 1))
         place = self.middle[points]

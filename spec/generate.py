@@ -257,6 +257,7 @@ RECONSTRUCTION = {
         "distance_offset",
         "distance_max",
         "weight_numerator_log2",
+        "smooth_weight",
     )
 }
 
@@ -318,9 +319,17 @@ def level_bounds(level: Level) -> dict[str, int]:
     outermost = max(((2 * _units(level, p) + 127) << (7 - p)) + 56 for p in precisions)
     node = level.dimension + (1 << tables.load("reconstruction")["node_spacing_log2"])
     away = max(outermost >> 4, node + level.dimension)
-    total = count * _weight(0)
+    total = count * _weight(0) + tables.load("reconstruction")["smooth_weight"]
     taps = sum(abs(tap) for tap in tables.load("upsampling")["upsampling_taps"])
     spacing = tables.load("reconstruction")["node_spacing_log2"]
+    # Of clause 10.2.1: a curve leaves its chord by half of what key poses differ by at most.
+    unit = 7 << 15
+    turn = 512 * (1 << 21) + 2 * unit
+    translation = (512 * camera_poses.MAX_TRANSLATION + 2) * unit * camera_poses.MAX_PLANE
+    smooth, focal, place = 1 << 16, 128 * level.dimension, outermost + 3 * (1 << 18)
+    ray = (2 << 30 + 23) + (1 << 30 + 20) + (1 << 19)
+    depth = ray >> 20
+    cosine = max(tables.load("flow_basis")["cosine"])
     return {
         "sum of a doubled sample (7.5)": taps * taps * 255,
         "`cells` (9.2.2)": cells,
@@ -334,13 +343,23 @@ def level_bounds(level: Level) -> dict[str, int]:
         + entropy.UNSIGNED_MAX
         + 1,
         "dividend of `predicted` (9.5.3)": 4 * camera_poses.MAX_TRANSLATION * (last // 2 + 1) ** 2,
-        "coordinate in 1/16 luma samples (10.2)": outermost,
-        "component of a vector in 1/16 luma samples (10.2)": vector,
-        "squared distance of point and node (10.2)": 2 * away * away,
-        "`total` (10.2)": total,
-        "`sum` (10.2)": total * vector,
-        "`2 * sum + total` (10.2)": 2 * total * vector + total,
-        "`sum` of `field` (10.3)": vector << 2 * spacing,
+        "component of a rotation vector (10.2.1)": turn,
+        "sum `s` before its shift (10.2.1)": 3 * turn * turn + (1 << 35),
+        "term in `M` before its shift (10.2.1)": translation + 32,
+        "entry of `A` (10.2.1)": 2 << 60,
+        "dividend of `u` and `v` (10.2.1)": (place + (32 * level.dimension) << 20) + focal // 2,
+        "`X` before its shift (10.2.1)": ray,
+        "product with `z` (10.2.1)": depth << 23,
+        "dividend of `motion` (10.2.1)": 2 * focal * (depth + (depth << 3) + 1) + depth,
+        "sum of `flow` times `step` (9.4.3)": (level.flow_tokens << 15) * cosine * cosine * 4096,
+        "product in the phase of `cosine` (9.4.3)": (place + (1 << 18) + 8) * 8 * 128,
+        "coordinate in 1/16 luma samples (10.2.3)": outermost,
+        "component of a vector in 1/16 luma samples (10.2.3)": vector + smooth,
+        "squared distance of point and node (10.2.3)": 2 * away * away,
+        "`total` (10.2.3)": total,
+        "`sum` (10.2.3)": total * (vector + smooth),
+        "`2 * sum + total` (10.2.3)": 2 * total * (vector + smooth) + total,
+        "`sum` of `field` (10.3)": (vector + 2 * smooth) << 2 * spacing,
         "sum of samples (10.3, 10.4)": 255 * 256 + 128,
     }
 

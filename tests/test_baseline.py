@@ -14,10 +14,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import SCENES, Rendered
-from strategies import random_picture, settings, settle, trajectories
+from strategies import (
+    camera_poses,
+    flow_tokens,
+    masks,
+    random_picture,
+    settings,
+    settle,
+    trajectories,
+)
+from test_flow_tokens import scalar_flow
 
 from refdec import baseline
+from refdec.motion import Motion, node_grid
+from tgv_format.camera_poses import CameraPoses
 from tgv_format.clip import Clip
+from tgv_format.flow_tokens import Tokenizer
 from tgv_format.levels import LEVELS
 from tgv_format.picture import Picture
 from tgv_format.tables import load
@@ -27,6 +39,11 @@ TABLE = load("reconstruction")
 SPACING = 2 ** int(TABLE["node_spacing_log2"])
 
 
+Vector = tuple[int, int]
+Nodes = dict[tuple[int, int], Vector]
+Matrix = list[list[int]]
+
+
 @dataclass
 class Slow:
     """Clause 10, without vectors, fixed widths or floating point; coordinates in 1/16 luma samples."""
@@ -34,6 +51,9 @@ class Slow:
     clip: Clip
     first: Picture
     last: Picture | None
+
+    def __post_init__(self) -> None:
+        self.camera = SlowCamera(self.clip.camera_poses, self.clip.frame_count)
 
     def picture(self, t: int) -> Picture:
         if self.last is not None and t == self.clip.frame_count:
@@ -56,35 +76,95 @@ class Slow:
         x, y = (int(v) * unit + middle for v in points.positions[n, t])
         return int(x), int(y)
 
-    def nodes(self, t: int, end: int) -> dict[tuple[int, int], tuple[int, int]] | None:
-        """Motion of the nodes (column, row) from frame t to frame ``end``: the weighted mean of all points
-        that live in both."""
-        points = self.clip.trajectories
-        if points is None:
-            return None
+    def smooth(self, t: int, end: int, p: tuple[int, int]) -> tuple[int, int]:
+        """What camera and flow tokens make of position ``p``."""
+
+        def flow(frame: int, at: Vector) -> Vector:
+            size = self.first.height, self.first.width
+            if tokens is None:
+                return 0, 0
+            return scalar_flow(tokens, frame, 0, at, *size), scalar_flow(tokens, frame, 1, at, *size)
+
+        def forth(at: Vector) -> Vector:
+            return add(at, self.camera.motion(self.camera.forth[self.clip.frame_count], at))
+
+        tokens = self.clip.flow_tokens
+        if tokens is not None and tokens.tokenizer_id != Tokenizer.COSINE:
+            tokens = None
+        there = add(p, flow(t, p), self.camera.motion(self.camera.back[t], p))
+        if end:
+            origin, there = there, forth(there)
+            for _ in range(3 if tokens is not None else 0):
+                vx, vy = flow(self.clip.frame_count, there)
+                there = forth((origin[0] - vx, origin[1] - vy))
+        x, y = (max(-(1 << 16), min(1 << 16, q - r)) for q, r in zip(there, p, strict=True))
+        return x, y
+
+    def label(self, n: int) -> int:
+        """The label that a point belongs to."""
+        points, masks = self.clip.trajectories, self.clip.masks
+        assert points is not None
+        assert masks is not None
+        met = []
+        for t in range(points.span[n, 0], points.span[n, 1] + 1):
+            x, y = (v // 16 for v in self.position(n, t))
+            x, y = max(0, min(x, self.first.width - 1)), max(0, min(y, self.first.height - 1))
+            met.append(int(masks.labels[t, y >> masks.scale_log2, x >> masks.scale_log2]))
+        return min(set(met), key=lambda label: (-met.count(label), label))
+
+    def nodes(self, t: int, end: int) -> dict[int, Nodes] | None:
+        """Motion of the nodes (column, row) from frame t to frame ``end`` by label: the smooth motion, and
+        the weighted mean of what it misses of the points that live in both frames."""
+        points, clip = self.clip.trajectories, self.clip
         alive = [
             n
-            for n in range(points.count)
-            if all(points.span[n, 0] <= f <= points.span[n, 1] for f in (t, end))
+            for n in range(0 if points is None else points.count)
+            if points is not None and all(points.span[n, 0] <= f <= points.span[n, 1] for f in (t, end))
         ]
-        if not alive:
+        learned = clip.flow_tokens is None or clip.flow_tokens.tokenizer_id != Tokenizer.COSINE
+        rest = 0 if clip.camera_poses is None and learned else TABLE["smooth_weight"]
+        if not alive and not rest:
             return None
+        of: dict[int, list[int]] = {k: [] for k in range(256 if clip.masks is not None else 1)}
+        for n in alive:
+            of[0 if clip.masks is None else self.label(n)].append(n)
         now = {n: self.position(n, t) for n in alive}
-        then = {n: self.position(n, end) for n in alive}
-        field = {}
-        for row in range((self.first.height - 1) // SPACING + 2):
-            for column in range((self.first.width - 1) // SPACING + 2):
-                total, sums = 0, [0, 0]
-                for n in alive:
+        missing = {}
+        for n in alive:
+            then, moved = self.position(n, end), self.smooth(t, end, now[n])
+            missing[n] = [then[i] - now[n][i] - moved[i] for i in (0, 1)]
+        grid = [
+            (column, row)
+            for row in range((self.first.height - 1) // SPACING + 2)
+            for column in range((self.first.width - 1) // SPACING + 2)
+        ]
+        smooth = {(i, j): self.smooth(t, end, (16 * SPACING * i, 16 * SPACING * j)) for i, j in grid}
+        fields: dict[int, Nodes] = {}
+        for label, members in of.items():
+            if label and not members:
+                fields[label] = fields[0]
+                continue
+            fields[label] = {}
+            for column, row in grid:
+                total, sums = rest, [0, 0]
+                for n in members:
                     dx, dy = column * SPACING - now[n][0] // 16, row * SPACING - now[n][1] // 16
                     distance = (dx * dx + dy * dy) // 2 ** TABLE["distance_shift"] + TABLE["distance_offset"]
                     distance = min(distance, TABLE["distance_max"])
                     weight = max(1, 2 ** TABLE["weight_numerator_log2"] // distance**3)
                     total += weight
                     for i in (0, 1):
-                        sums[i] += weight * (then[n][i] - now[n][i])
-                field[column, row] = (half_up(Fraction(sums[0], total)), half_up(Fraction(sums[1], total)))
-        return field
+                        sums[i] += weight * missing[n][i]
+                mean = [half_up(Fraction(v, total)) if total else 0 for v in sums]
+                fields[label][column, row] = add(smooth[column, row], (mean[0], mean[1]))
+        return fields
+
+    def vector(self, fields: dict[int, Nodes] | None, t: int, x: int, y: int) -> Vector:
+        if fields is None:
+            return 0, 0
+        masks = self.clip.masks
+        label = 0 if masks is None else int(masks.labels[t, y >> masks.scale_log2, x >> masks.scale_log2])
+        return interpolated(fields[label], x, y)
 
     def sample(
         self,
@@ -92,14 +172,14 @@ class Slow:
         t: int,
         x: int,
         y: int,
-        to_first: dict[tuple[int, int], tuple[int, int]] | None,
-        to_last: dict[tuple[int, int], tuple[int, int]] | None,
+        to_first: dict[int, Nodes] | None,
+        to_last: dict[int, Nodes] | None,
     ) -> None:
         values, inside = [], []
         for picture, nodes in ((self.first, to_first), (self.last, to_last)):
             if picture is None:
                 continue
-            mx, my = (0, 0) if nodes is None else interpolated(nodes, x, y)
+            mx, my = self.vector(nodes, t, x, y)
             values.append([fetch(picture.y, 16 * x + mx, 16 * y + my)])
             in_x = 0 <= 16 * x + mx <= 16 * (picture.width - 1)
             in_y = 0 <= 16 * y + my <= 16 * (picture.height - 1)
@@ -118,11 +198,120 @@ class Slow:
             plane[y // scale, x // scale] = (a * (256 - weight) + b * weight + 128) // 256
 
 
+class SlowCamera:
+    """Clause 10.2.1, each value checked to fit 64 bits."""
+
+    def __init__(self, params: CameraPoses | None, last: int) -> None:
+        self.params = params
+        self.forth: list[Matrix] = [[]] * (last + 1)
+        self.back: list[Matrix] = [[]] * (last + 1)
+        if params is None:
+            return
+        key = {0: [0] * 6} | dict(zip(params.frames.tolist(), params.poses.tolist(), strict=True))
+        poses: list[list[int]] = [[]] * (last + 1)
+        poses[0] = [0] * 6
+        self.fill(poses, key, 0, last, [0] * 6, 1)
+        plane = [0, 0, 0] if params.plane is None else params.plane.tolist()
+        turn, length = (2 ** (s // 4) * (4 + s % 4) for s in (params.rotation_step, params.translation_step))
+        for t, pose in enumerate(poses):
+            r = self.rotation([q * turn for q in pose[:3]])
+            m = [
+                [r[i][j] + fits(pose[3 + i] * length * plane[j] + 32) // 64 for j in range(3)]
+                for i in range(3)
+            ]
+            f = self.forth[t] = self.scaled(m)
+            cofactors: Matrix = [[0] * 3 for _ in range(3)]
+            for i in range(3):
+                for j in range(3):
+                    i1, i2, j1, j2 = (i + 1) % 3, (i + 2) % 3, (j + 1) % 3, (j + 2) % 3
+                    cofactors[i][j] = fits(f[j1][i1] * f[j2][i2] - f[j1][i2] * f[j2][i1])
+            self.back[t] = self.scaled(cofactors)
+
+    def fill(
+        self, poses: list[list[int]], key: dict[int, list[int]], a: int, b: int, bend: list[int], weight: int
+    ) -> None:
+        """Q between key frames a and b, by pose_interval() of clause 9.5.3."""
+        assert self.params is not None
+        middle = (a + b) // 2
+        if b - a > 1 and middle in key:
+            own = []
+            for p, q, m in zip(key[a], key[b], key[middle], strict=True):
+                chord = p + (2 * (q - p) * (middle - a) + b - a) // (2 * (b - a))
+                own.append(m - chord if self.params.curved else 0)
+            part = (middle - a) * (b - middle)
+            self.fill(poses, key, a, middle, own, part)
+            self.fill(poses, key, middle, b, own, part)
+            return
+        for t in range(a, b + 1):
+            poses[t] = [
+                256 * key[a][i]
+                + fits(512 * (key[b][i] - key[a][i]) * (t - a) + (b - a)) // (2 * (b - a))
+                + fits(512 * bend[i] * (t - a) * (b - t) + weight) // (2 * weight)
+                for i in range(6)
+            ]
+
+    @staticmethod
+    def scaled(m: Matrix) -> Matrix:
+        n = max(0, max(abs(v) for row in m for v in row).bit_length() - 30)
+        return [[half_up(Fraction(v, 2**n)) for v in row] for row in m]
+
+    @staticmethod
+    def rotation(v: list[int]) -> Matrix:
+        one = 2**30
+        s = fits(v[0] * v[0] + v[1] * v[1] + v[2] * v[2] + 2**35) >> 36
+        k = one - s // 30
+        k = one - (fits(s * k) >> 30) // 12
+        w = one - (fits(s * k) >> 30) // 2
+        k = one - s // 42
+        k = one - (fits(s * k) >> 30) // 20
+        k = one - (fits(s * k) >> 30) // 6
+        x, y, z = (fits(c * k + 2**32) >> 33 for c in v)
+        for _ in range(6):
+            squared = fits(w * w - x * x - y * y - z * z + 2**29) >> 30
+            x, y, z = (fits(2 * w * c + 2**29) >> 30 for c in (x, y, z))
+            w = squared
+
+        def r(a: int) -> int:
+            return half_up(Fraction(a, 2**31))
+
+        unit = 2**28
+        return [
+            [unit - r(y * y + z * z), r(x * y - w * z), r(x * z + w * y)],
+            [r(x * y + w * z), unit - r(x * x + z * z), r(y * z - w * x)],
+            [r(x * z - w * y), r(y * z + w * x), unit - r(x * x + y * y)],
+        ]
+
+    def motion(self, m: Matrix, p: Vector) -> Vector:
+        if self.params is None:
+            return 0, 0
+        f, c = self.params.intrinsics.tolist()[:2], self.params.intrinsics.tolist()[2:]
+        ray = [max(-(2**23), min(2**23, fits(2**20 * (p[i] - c[i]) + f[i] // 2) // f[i])) for i in (0, 1)]
+        point = [
+            fits(m[i][0] * ray[0] + m[i][1] * ray[1] + m[i][2] * 2**20 + 2**19) // 2**20 for i in range(3)
+        ]
+        z = max(point[2], 1)
+        out = []
+        for i in (0, 1):
+            d = point[i] - fits(ray[i] * z + 2**19) // 2**20
+            out.append(max(-(2**18), min(2**18, fits(2 * f[i] * d + z) // fits(2 * z))))
+        return out[0], out[1]
+
+
+def fits(value: int) -> int:
+    """``value``, which has to be one of int64_t."""
+    assert -(2**63) <= value < 2**63
+    return value
+
+
+def add(*vectors: Vector) -> Vector:
+    return sum(v[0] for v in vectors), sum(v[1] for v in vectors)
+
+
 def half_up(value: Fraction) -> int:
     return floor(value + Fraction(1, 2))
 
 
-def interpolated(nodes: dict[tuple[int, int], tuple[int, int]], x: int, y: int) -> tuple[int, int]:
+def interpolated(nodes: Nodes, x: int, y: int) -> tuple[int, int]:
     """Bilinear between the four nodes around a luma sample."""
     column, row = x // SPACING, y // SPACING
     fx, fy = Fraction(x % SPACING, SPACING), Fraction(y % SPACING, SPACING)
@@ -168,9 +357,22 @@ sizes = st.tuples(st.integers(1, 40), st.integers(1, 36))
 @settings(max_examples=60)
 @given(sizes, st.integers(1, 5), st.booleans(), st.data())
 def test_reconstruction(size: tuple[int, int], count: int, two_sided: bool, data: st.DataObject) -> None:
-    points = data.draw(st.none() | trajectories(*size, count))
+    clip = data.draw(clips(*size, count))
     first, last = random_picture(*size, 1), random_picture(*size, 2) if two_sided else None
-    check(Clip(count, points), first, last, data.draw(st.sets(st.integers(1, count), min_size=1, max_size=2)))
+    check(clip, first, last, data.draw(st.sets(st.integers(1, count), min_size=1, max_size=2)))
+
+
+@st.composite
+def clips(draw: st.DrawFn, width: int, height: int, count: int) -> Clip:
+    """Clips of ``count`` frames with any guidance; half of the cameras and flows move by a few samples."""
+    points = draw(st.none() | trajectories(width, height, count))
+    tokens = draw(st.none() | flow_tokens(count))
+    if tokens is not None and draw(st.booleans()):
+        tokens = replace(tokens, tokens=tokens.tokens // 2**11, tokenizer_id=Tokenizer.COSINE)
+    camera = draw(st.none() | camera_poses(width, height, count))
+    if camera is not None and camera.poses.any() and draw(st.booleans()):
+        camera = replace(camera, poses=np.clip(camera.poses, -9, 9), rotation_step=40, translation_step=40)
+    return Clip(count, points, None, tokens, camera, draw(st.none() | masks(width, height, count)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 17), (16, 16), (17, 33), (35, 18)])
@@ -265,25 +467,25 @@ def test_the_farthest_legal_positions_of_the_widest_picture() -> None:
         precision=7,
         lattice_log2=0,
     )
-    to_first, to_last = baseline.motion(points, 1, height, width)
-    assert to_first is not None
-    assert to_last is not None
-    for nodes, end in ((to_first, 0), (to_last, 2)):
+    for field, end in zip(Motion(Clip(2, points), height, width).fields(1), (0, 2), strict=True):
+        assert field is not None
         exact = positions[0, end].astype(int) - positions[0, 1]
-        assert (nodes == exact).all()
-        field = baseline.upsample(nodes, height, width)
-        assert field.shape == (2, height, width)
-        assert (field == exact[:, None, None]).all()
+        assert (field.nodes == exact).all()
+        vectors = baseline.upsample(field, height, width)
+        assert vectors.shape == (2, height, width)
+        assert (vectors == exact[:, None, None]).all()
     positions[::2, 2] = positions[0, 1]
-    _, to_last = baseline.motion(points, 1, height, width)
+    to_last = Motion(Clip(2, points), height, width).fields(1)[1]
     assert to_last is not None
     for i in (0, 1):
-        assert (to_last[..., i] == half_up(Fraction(int(positions[1, 2, i] - positions[1, 1, i]), 2))).all()
+        assert (
+            to_last.nodes[..., i] == half_up(Fraction(int(positions[1, 2, i] - positions[1, 1, i]), 2))
+        ).all()
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
 def test_nodes_cover_the_picture(height: int, width: int) -> None:
-    rows, columns = baseline.node_grid(height, width)
+    rows, columns = node_grid(height, width)
     assert (rows - 1) * SPACING >= height > (rows - 2) * SPACING
     assert (columns - 1) * SPACING >= width > (columns - 2) * SPACING
 

@@ -171,7 +171,9 @@ def test_a_reader_that_goes_away_is_no_news(rendered: Render, tmp_path: Path, to
 # --- what is spent ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [[], ["--no-crc", "--caption", "a caption", "--generator", "toy"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--no-crc", "--text", "a caption", "--generator", "toy"], ["--guidance", "all"]]
+)
 def test_the_report_adds_up(rendered: Render, tmp_path: Path, options: list[str]) -> None:
     report = report_of(tmp_path, rendered("dolly", 128, 96, 20), "--keyframe-interval", "8", *options)
     size = (tmp_path / "out.tgv").stat().st_size
@@ -189,6 +191,48 @@ def test_the_report_adds_up(rendered: Render, tmp_path: Path, options: list[str]
     outside = ("signature", "sequence_header", "generator_hint", "end_of_sequence")
     in_clips = size - sum(report["bits"].get(part, 0) for part in outside) // 8
     assert sum(clip["total_bytes"] for clip in report["clips"]) == in_clips
+    assert all(sum(clip["bytes"].values()) == clip["total_bytes"] for clip in report["clips"])
+
+
+def test_trajectories_are_the_default_guidance(rendered: Render, tmp_path: Path) -> None:
+    video = rendered("dolly", 128, 96, 20)
+    report_of(tmp_path, video)
+    default = (tmp_path / "out.tgv").read_bytes()
+    report_of(tmp_path, video, "--guidance", "trajectory")
+    assert (tmp_path / "out.tgv").read_bytes() == default
+
+
+SECTIONS = {
+    "flow": {"flow_tokens"},
+    "scene": {"camera_poses", "masks"},
+    "flow,trajectory": {"flow_tokens", "trajectories"},
+    "all": {"flow_tokens", "camera_poses", "masks", "trajectories"},
+}
+
+
+@pytest.mark.parametrize("kinds", SECTIONS)
+def test_each_section_is_sent_or_said_to_be_dropped(rendered: Render, tmp_path: Path, kinds: str) -> None:
+    report = report_of(tmp_path, rendered("shake", 192, 128, 16), "--guidance", kinds)
+    (clip,) = clips(tmp_path / "out.tgv")
+    (told,) = report["clips"]
+    sent = set(clip.to_json()) - {"unit", "frame_count"}
+    assert sent <= SECTIONS[kinds]
+    assert sent, "a shaking camera is worth some guidance"
+    assert sent == set(told["bytes"]) - {"keyframes", "keyframe_framing", "clip_framing"}
+    assert set(told["dropped"]) == SECTIONS[kinds] - sent
+
+
+@pytest.mark.parametrize("kinds", SECTIONS)
+def test_what_is_sent_gains(rendered: Render, tmp_path: Path, kinds: str) -> None:
+    """Between the same keyframes, a shaking camera is reconstructed much better with any guidance."""
+    video = rendered("shake", 192, 128, 16)
+    errors = []
+    for options in (["--max-points", "0"], ["--guidance", kinds]):
+        report_of(tmp_path, video, "--quality", "50", *options)
+        assert decode(str(tmp_path / "out.tgv"), str(tmp_path / "out.y4m")) == 0
+        pairs = zip(frames(video), frames(str(tmp_path / "out.y4m")), strict=True)
+        errors.append(sum(float(np.square(a.y.astype(float) - b.y).sum()) for a, b in pairs))
+    assert errors[1] < 0.5 * errors[0]
 
 
 @pytest.mark.parametrize("kbps", [6, 40])
@@ -254,6 +298,12 @@ def test_words_go_into_the_stream(rendered: Render, tmp_path: Path) -> None:
     assert captions == ["caf\u00e9", None]
     hints = [unit for unit in units(tmp_path / "out.tgv") if isinstance(unit, GeneratorHint)]
     assert [(hint.name, hint.seed) for hint in hints] == [("toy", 7)]
+
+
+def test_text_may_stand_in_a_file(rendered: Render, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("written down", encoding="utf-8")
+    report_of(tmp_path, rendered("pan", 64, 48, 4), "--text", str(tmp_path / "words.txt"))
+    assert [clip.text.text for clip in clips(tmp_path / "out.tgv") if clip.text] == ["written down"]
 
 
 def test_options_may_stand_between_the_files(rendered: Render, tmp_path: Path) -> None:
@@ -378,6 +428,8 @@ def test_a_failure_leaves_an_older_output_alone(
         ["in", "--bitrate", "0"],
         ["in", "--bitrate", "nan"],
         ["in", "--max-points", "-1"],
+        ["in", "--guidance", "trajectory,,flow"],
+        ["in", "--guidance", "motion"],
         ["in", "--keyframe-interval", "0"],
         ["in", "--workers", "0"],
         ["in", "-", "--report", "-"],

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import assert_cost, flow_tokens, settings
 
-from refdec.baseline import node_grid
+from refdec.motion import node_positions
 from refenc import flow_tokens as encoder
 from refenc.flow_tokens import FlowAnalysis, FlowOptions
 from tgv_format import flow_tokens as section
@@ -328,21 +328,21 @@ def test_tokens_of_more_than_16_bits(value: int) -> None:
 # --- What tokens mean
 
 
-def scalar_flow(params: FlowTokens, t: int, c: int, y: int, x: int, height: int, width: int) -> int:
+def scalar_flow(params: FlowTokens, t: int, c: int, p: tuple[int, int], height: int, width: int) -> int:
     """flow() of clause 9.4.3, as it stands there."""
     table = load("flow_basis")["cosine"]
 
     def cosine(f: int, position: int, size: int) -> int:
         if f == 0:
             return 1 << 14
-        phase = ((2 * position + 1) * f * 1024 + (size >> 1)) // size % 4096
+        phase = ((position + 8) * f * 128 + (size >> 1)) // size % 4096
         phase = min(phase, 4096 - phase)
         return int(table[phase] if phase <= 1024 else -table[2048 - phase])
 
     total = 0
     for k, token in enumerate(params.tokens[t - 1, c].tolist()):
         u, v = FREQUENCIES[k]
-        total += token * cosine(u, x, width) * cosine(v, y, height)
+        total += token * cosine(u, p[0], width) * cosine(v, p[1], height)
     assert abs(total) < 2**50
     assert abs(total * params.step) < 2**63 - 2**27
     return max(-(1 << 18), min(1 << 18, (total * params.step + (1 << 27)) >> 28))
@@ -357,27 +357,27 @@ def scalar_flow(params: FlowTokens, t: int, c: int, y: int, x: int, height: int,
 def test_flow_is_that_of_the_clause(params: FlowTokens, size: tuple[int, int], data: st.DataObject) -> None:
     params = replace(params, tokenizer_id=Tokenizer.COSINE)
     t = data.draw(st.integers(1, params.last_frame))
-    field = flow(params, t, *size)
-    assert field.dtype == np.int32
-    assert field.shape == (*node_grid(*size), 2)
-    for _ in range(6):
-        i, j = data.draw(st.integers(0, field.shape[0] - 1)), data.draw(st.integers(0, field.shape[1] - 1))
-        expected = [scalar_flow(params, t, c, 16 * i, 16 * j, *size) for c in (0, 1)]
-        assert field[i, j].tolist() == expected
+    inside = st.tuples(*(st.integers(0, 16 * side) for side in reversed(size)))
+    anywhere = st.tuples(*(st.integers(-(1 << 21), 1 << 21),) * 2)
+    positions = data.draw(st.lists(inside | anywhere, min_size=6, max_size=6))
+    found = flow(params, t, np.array(positions).reshape(2, 3, 2), *size)
+    assert found.dtype == np.int64
+    expected = [[scalar_flow(params, t, c, p, *size) for c in (0, 1)] for p in positions]
+    assert found.reshape(-1, 2).tolist() == expected
 
 
 def test_the_extreme_flow_does_not_overflow() -> None:
     for value in (-(1 << 15), (1 << 15) - 1):
         params = constant(1, 64, value, 4096)
-        field = flow(params, 1, 320, 512)
+        field = flow(params, 1, node_positions(320, 512), 320, 512)
         assert np.abs(field).max() == section.FLOW_LIMIT
-        assert field[3, 4].tolist() == [scalar_flow(params, 1, c, 48, 64, 320, 512) for c in (0, 1)]
+        assert field[3, 4].tolist() == [scalar_flow(params, 1, c, (1024, 768), 320, 512) for c in (0, 1)]
 
 
 def test_cosines_are_close_to_orthonormal() -> None:
     positions = np.arange(320)
     for f in range(9):
-        found = section.basis(f, positions, 320) / 2**14
+        found = section.basis(f, 16 * positions, 320) / 2**14
         exact = np.cos(np.pi * f * (positions + 0.5) / 320) * (math.sqrt(2) if f else 1)
         assert np.abs(found - exact).max() < 0.0012
 
@@ -394,7 +394,7 @@ def test_the_table_of_the_basis() -> None:
 
 def test_learned_tokens_have_no_normative_flow() -> None:
     with pytest.raises(ValueError, match="no normative flow"):
-        flow(replace(constant(1, 1), tokenizer_id=Tokenizer.LEARNED), 1, 16, 16)
+        flow(replace(constant(1, 1), tokenizer_id=Tokenizer.LEARNED), 1, np.zeros(2, np.int64), 16, 16)
 
 
 # --- The encoder
@@ -415,7 +415,7 @@ def test_a_pan_points_back_to_frame_0() -> None:
     frames = pan(9, 1.5, -0.75)
     params = encoder.choose(encoder.analyse(frames, 6), FlowOptions(tokens=6))
     assert params.tokens.shape == (8, 2, 6)
-    field = flow(params, 8, 96, 128)[1:-1, 1:-1] / 16
+    field = flow(params, 8, node_positions(96, 128), 96, 128)[1:-1, 1:-1] / 16
     assert np.abs(field - [-12, 6]).max() < 1.5
 
 

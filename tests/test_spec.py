@@ -161,7 +161,7 @@ def test_literals_in_prose() -> None:
 
 
 def test_weight_falls_to_one() -> None:
-    """The note of clause 10.2; clause 10.5 counts on weights of at least 1."""
+    """The note of clause 10.2.3; clause 10.5 counts on weights of at least 1."""
     t = load("reconstruction")
     assert generate._weight(t["distance_max"] << t["distance_shift"]) == 1
 
@@ -169,7 +169,7 @@ def test_weight_falls_to_one() -> None:
 @pytest.mark.parametrize("level", LEVELS.values(), ids=str)
 def test_bounds_stated_in_clause_10_5(level: Level) -> None:
     bounds = generate.level_bounds(level)
-    assert bounds["`sum` (10.2)"] < 2**53
+    assert bounds["`sum` (10.2.3)"] < 2**53
     assert bounds["sum of samples (10.3, 10.4)"] < 2**16
     assert max(bounds.values()) < 2**63
 

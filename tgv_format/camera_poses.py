@@ -7,6 +7,7 @@ as bent as the interval around was found to be. The same curves predict the key 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,22 +148,28 @@ def whole(last: int) -> Interval:
     return Interval(0, last, [0] * 6, 1)
 
 
+def intervals(params: CameraPoses) -> Iterator[tuple[Interval, Pose, Pose]]:
+    """The intervals that are not split, and the poses at their ends."""
+    keys = _keys(params)
+    pending = [whole(params.last_frame)]
+    while pending:
+        interval = pending.pop()
+        start, end = keys[interval.a], keys[interval.b]
+        if interval.middle in keys and interval.b - interval.a > 1:
+            pending += interval.halves(keys[interval.middle], interval.chord(start, end), params.curved)
+        else:
+            yield interval, start, end
+
+
 def matrices(params: CameraPoses) -> NDArray[np.float64]:
     """E_t E_0^-1 of all frames, float64 [L+1, 4, 4] (clause 9.5.4).
 
     A point X of camera coordinates in frame 0 is R X + T in frame t, R and T being the upper rows.
     """
-    keys = _keys(params)
     poses = np.zeros((params.last_frame + 1, 6))
-    intervals = [whole(params.last_frame)]
-    while intervals:
-        interval = intervals.pop()
-        start, end = keys[interval.a], keys[interval.b]
+    for interval, start, end in intervals(params):
         poses[interval.b] = end
-        if interval.middle in keys and interval.b - interval.a > 1:
-            intervals += interval.halves(keys[interval.middle], interval.chord(start, end), params.curved)
-        else:
-            poses[interval.a + 1 : interval.b] = interval.inside(start, end)
+        poses[interval.a + 1 : interval.b] = interval.inside(start, end)
     vectors = poses[:, :3] * step_size(params.rotation_step)
     half = np.sqrt((vectors * vectors).sum(axis=1)) / 2
     w = np.cos(half)

@@ -31,7 +31,6 @@ FREQUENCIES: list[list[int]] = _TABLE["frequencies"]
 _COSINE = np.array(_TABLE["cosine"], np.int64)
 _QUARTER = len(_COSINE) - 1
 _UNITY = 1 << 14
-_SPACING_LOG2: int = load("reconstruction")["node_spacing_log2"]
 #: The farthest that a flow points, in 1/16 luma samples.
 FLOW_LIMIT = 1 << 18
 
@@ -231,34 +230,39 @@ def _near(table: list[list[list[int]]], c: int, k: int, t: int) -> int:
     return own[k + 1][t] + own[k][t] + table[1 - c][k + 1 + c][t]
 
 
-def basis(frequency: int, positions: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """The integer cosine of clause 9.4.3 at luma sample ``positions`` of a side of ``size`` samples.
+def basis(frequency: int | NDArray[np.int64], positions: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """The integer cosine of clause 9.4.3 at ``positions`` on a side of ``size`` luma samples.
 
-    Values are in units of 2^-14; their mean square over the side is about 1.
+    Positions are in 1/16 luma samples, 0 at the centre of the first. Values are in units of 2^-14; their
+    mean square over the side is about 1.
     """
-    if frequency == 0:
-        return np.full(positions.shape, _UNITY, np.int64)
-    phase = ((2 * positions + 1) * frequency * _QUARTER + (size >> 1)) // size % (4 * _QUARTER)
+    phase = ((positions + 8) * (frequency * (_QUARTER >> 3)) + (size >> 1)) // size & (4 * _QUARTER - 1)
     phase = np.minimum(phase, 4 * _QUARTER - phase)
-    return np.where(phase <= _QUARTER, 1, -1) * _COSINE[np.minimum(phase, 2 * _QUARTER - phase)]
+    wave = np.where(phase <= _QUARTER, 1, -1) * _COSINE[np.minimum(phase, 2 * _QUARTER - phase)]
+    return np.where(np.equal(frequency, 0), _UNITY, wave)
 
 
-def flow(params: FlowTokens, t: int, height: int, width: int) -> NDArray[np.int32]:
-    """The flow of frame ``t`` towards frame 0 at nodes every 16 luma samples (clause 9.4.3).
+def flow(
+    params: FlowTokens, t: int, positions: NDArray[np.int64], height: int, width: int
+) -> NDArray[np.int64]:
+    """The flow of frame ``t`` towards frame 0 at ``positions`` int64 [..., 2] (clause 9.4.3).
 
-    int32 [rows, columns, 2], (x, y) in 1/16 luma samples: the sample at a node shows what frame 0 shows at
-    the node's position plus its flow. ``t`` 1 .. L; ``height`` and ``width`` of the picture in luma samples.
+    int64 [..., 2]; both are (x, y) in 1/16 luma samples: the position shows what frame 0 shows at the
+    position plus its flow. ``t`` 1 .. L; ``height`` and ``width`` of the picture in luma samples.
     ValueError for a learned tokenizer, which this document does not describe.
     """
     if params.tokenizer_id != Tokenizer.COSINE:
         raise ValueError(f"tokens of tokenizer {params.tokenizer_id} have no normative flow")
     tokens = params.tokens[t - 1].astype(np.float64)
-    frequencies = FREQUENCIES[: tokens.shape[1]]
-    columns = np.arange(((width - 1) >> _SPACING_LOG2) + 2) << _SPACING_LOG2
-    rows = np.arange(((height - 1) >> _SPACING_LOG2) + 2) << _SPACING_LOG2
-    across = np.array([basis(u, columns, width) for u, _ in frequencies], np.float64)
-    down = np.array([basis(v, rows, height) for _, v in frequencies], np.float64)
+    horizontal, vertical = np.array(FREQUENCIES[: tokens.shape[1]]).T
+    across = _cosines(horizontal, positions[..., 0], width)
+    down = _cosines(vertical, positions[..., 1], height)
     # Partial sums are integers below 2^50, hence exact in any order.
-    sums = np.stack([(down.T * component) @ across for component in tokens], 2).astype(np.int64)
-    scaled = (sums * params.step + (1 << 27)) >> 28
-    return np.clip(scaled, -FLOW_LIMIT, FLOW_LIMIT).astype(np.int32)
+    sums = np.tensordot(across * down, tokens, (0, 1)).astype(np.int64)
+    return np.clip((sums * params.step + (1 << 27)) >> 28, -FLOW_LIMIT, FLOW_LIMIT)
+
+
+def _cosines(frequencies: NDArray[np.int64], positions: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    """[K, ...]: the cosine of every token along one side, integers as float64."""
+    known = np.arange(int(frequencies.max()) + 1).reshape(-1, *[1] * positions.ndim)
+    return basis(known, positions, size).astype(np.float64)[frequencies]
