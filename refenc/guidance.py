@@ -103,7 +103,7 @@ class Guidance:
         return Clip(length, self.trajectories, text, *sections)
 
 
-def analyse(pictures: Sequence[Picture], seed: int, kinds: frozenset[str]) -> Analysis | None:
+def analyse(pictures: Sequence[Picture], seed: int, kinds: frozenset[str] = frozenset()) -> Analysis | None:
     """Track a clip's pictures, frames 0 to L; None when there is nothing between keyframes."""
     from refenc.importance import TgvcOptions, select_semantic_points
     from refenc.instances import segment_instances

@@ -18,6 +18,8 @@ from tgv_format.trajectories import Grid, Trajectories, between, canonical, near
 #: Typical bits of a residual by its magnitude; what the adaptive contexts settle at.
 _RESIDUAL_BITS = (0.6, 3.2, 4.4, 5.4, 6.2, 6.8, 7.4, 7.8)
 _SPLIT_BITS = (0.35, 1.8)
+#: Bits of an explicit visibility.
+_HIDDEN_BITS = 6.0
 #: What an error counts where a track is not seen.
 _UNSEEN = 0.01
 
@@ -52,7 +54,7 @@ class Quantiser:
         self._grid = Grid.of(self.width, self.height, self.precision, self.lattice_log2)
         # Most tracks keep their reference point from one choice to the next. The reference path is kept
         # with the result, so that its identity stays unique.
-        self._known: dict[tuple[int, int, int], tuple[Path, bool, Path | None]] = {}
+        self._known: dict[tuple[int, int, int], tuple[Path, bool, float, Path | None]] = {}
 
     @property
     def unit(self) -> float:
@@ -71,7 +73,7 @@ class Quantiser:
         members: dict[int, list[Path]] = {}
         for n, side, anchor in self._order(tracks):
             same = members.setdefault(int(self.instance[n]), [])
-            path, follow = self._coded(n, side, anchor, same or paths)
+            path, follow, _ = self._coded(n, side, anchor, same or paths)
             if grid.all_legal(path) and not (side and grid.cell(path[0]) is not None):
                 paths.append(path)
                 follows.append(follow)
@@ -91,6 +93,37 @@ class Quantiser:
             lattice_log2=self.lattice_log2,
         )
 
+    def cheapest(self, wanted: NDArray[np.intp], radius: float) -> NDArray[np.intp]:
+        """For each of the ``wanted`` tracks [N] itself, or one that stands for it at less cost, [N].
+
+        A track may stand for those of the same instance that are no farther than ``radius`` luma samples
+        from it, in the mean of all frames, and not seen in more of them. Needs ``visible``.
+        """
+        assert self.visible is not None
+        seen = self.visible.sum(1)
+        free = np.ones(len(self.positions), np.bool_)
+        paths: list[Path] = []
+        members: dict[int, list[Path]] = {}
+        chosen: dict[int, int] = {}
+        for n, _, _ in self._order(wanted):
+            same = members.setdefault(int(self.instance[n]), [])
+            apart = np.linalg.norm(self.positions - self.positions[n], axis=2).mean(1)
+            near = free & (self.instance == self.instance[n]) & (seen >= seen[n]) & (apart <= radius)
+            near[n] = True
+            found = [
+                (*self._coded(*start, same or paths), start[0]) for start in self._order(np.flatnonzero(near))
+            ]
+            path, _, _, best = min(found, key=lambda f: (f[2] + self._hidden(f[3]), f[3]))
+            paths.append(path)
+            same.append(path)
+            free[best] = False
+            chosen[n] = best
+        return np.array([chosen.get(n, n) for n in wanted.tolist()], np.intp)
+
+    def _hidden(self, n: int) -> float:
+        """What it costs that track ``n`` is not seen throughout."""
+        return 0.0 if self.visible is None or self.visible[n].all() else self.rate_weight * _HIDDEN_BITS
+
     def _order(self, tracks: NDArray[np.intp]) -> list[tuple[int, int, list[int]]]:
         """(track, side, anchor) in canonical order."""
         grid = self._grid
@@ -104,15 +137,15 @@ class Quantiser:
                     break
         return [(n, side, grid.anchor(cell)) for (cell, side, _), n in sorted(taken.items())]
 
-    def _coded(self, n: int, side: int, anchor: list[int], coded: list[Path]) -> tuple[Path, bool]:
-        """The path of track n after ``coded`` ones, and whether it follows its reference."""
+    def _coded(self, n: int, side: int, anchor: list[int], coded: list[Path]) -> tuple[Path, bool, float]:
+        """The path of track n after ``coded`` ones, whether it follows its reference, and its cost."""
         end = -1 if side else 0
         reference = next(iter(nearest(coded, end, anchor, 1)), None)
         key = n, side, id(reference)
         if key not in self._known:
-            path, follow = self._path(self._target(n, side, anchor), anchor, side, reference)
-            self._known[key] = path, follow, reference
-        return self._known[key][:2]
+            self._known[key] = *self._path(self._target(n, side, anchor), anchor, side, reference), reference
+        path, follow, cost, _ = self._known[key]
+        return path, follow, cost
 
     def _target(self, n: int, side: int, anchor: list[int]) -> Target:
         """Wanted x, y in units and what a squared unit of error costs, for every frame of track ``n``."""
@@ -127,15 +160,21 @@ class Quantiser:
         target: Target = np.column_stack([wanted, weight]).tolist()
         return target
 
-    def _path(self, target: Target, start: list[int], side: int, reference: Path | None) -> tuple[Path, bool]:
+    def _path(
+        self, target: Target, start: list[int], side: int, reference: Path | None
+    ) -> tuple[Path, bool, float]:
         length = len(target) - 1
         anchor, other = (length, 0) if side else (0, length)
         # The whole path leans on its far end: an error there shrinks linearly towards the anchor.
         weight = sum(w * ((t - anchor) / length) ** 2 for t, (_, _, w) in enumerate(target))
-        end = []
+        end, ends_cost = [], 0.0
         for axis in (0, 1):
+            ends_cost += target[anchor][2] * (start[axis] - target[anchor][axis]) ** 2
             predicted = start[axis] + (reference[other][axis] - reference[anchor][axis] if reference else 0)
-            end.append(self._value(target[other][axis], predicted, weight))
+            value = self._value(target[other][axis], predicted, weight)
+            ends_cost += target[other][2] * (value - target[other][axis]) ** 2
+            ends_cost += self.rate_weight * _residual_bits(value - predicted)
+            end.append(value)
         ends = {anchor: start, other: end}
         choices = []
         for follow in (False, True) if reference is not None and length > 1 else (False,):
@@ -145,8 +184,8 @@ class Quantiser:
                 self._interval(path, target, 0, length, reference if follow else None) if length > 1 else 0.0
             )
             choices.append((cost + (0.2 if follow else 0.0) * self.rate_weight, follow, path))
-        _, follow, path = min(choices, key=lambda c: c[0])
-        return path, follow
+        cost, follow, path = min(choices, key=lambda c: c[0])
+        return path, follow, ends_cost + cost
 
     def _value(self, target: float, predicted: int, weight: float) -> int:
         """The integer between the rounded target and the prediction of least cost."""

@@ -9,15 +9,16 @@ are clips without points.
 adaptive order-0 arithmetic code; the number of points of every instance; visibility.
 ``tgvc_visibility``: what of it is visibility, which the paper may not send.
 
-``trajectories_rdo`` has the same points as the encoder quantises them. Position errors are mean distances in
-luma samples of decoded positions, which are centres of units (clause 10.2), from the tracks, over all frames
-in which the points are visible.
+``trajectories_rdo`` has points that the encoder puts in the place of these, of the same instance, near by and
+seen as long, where they cost less; ``same_tgv`` is what the very same points take. Position errors are mean
+distances in luma samples of decoded positions, which are centres of units (clause 10.2), from the tracks, over
+all frames in which the points are visible.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -27,10 +28,14 @@ from numpy.typing import NDArray
 
 from rates.video import Video
 from rates.yardsticks import Ints, general, layouts, order0, range_bytes
+from refdec.baseline import Anchor, frame
+from refdec.motion import Motion
 from refenc.guidance import Analysis, analyse
 from refenc.quantise import Quantiser, rounded
 from tgv_format import trajectories
+from tgv_format.clip import Clip
 from tgv_format.levels import LEVELS
+from tgv_format.picture import Picture
 from tgv_format.trajectories import Grid, Trajectories
 
 PUBLISHED = "tgvc"
@@ -41,7 +46,9 @@ CLIPS = 4
 #: The mean position error of optimised trajectories, relative to that of rounded ones, is at most this.
 ERROR_SHARE = 1.05
 #: What is tried of the quantiser: precision, lattice_log2, and weights of a bit.
-SETTINGS = ((0, 0), (1, 1), (2, 2))
+SETTINGS = ((0, 0), (0, 1), (1, 1), (1, 2), (2, 3))
+#: How far a point may be, in luma samples, from one that stands for it.
+NEAR = 24.0
 WEIGHTS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 #: A byte says how many instances there are.
 HEADER_BYTES = 1
@@ -49,26 +56,25 @@ HEADER_BYTES = 1
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The points of one clip: ``tracks`` float64 [N, L+1, 2] in luma samples, ``visible`` bool [N, L+1],
-    ``instance`` uint8 [N] from 0 without gaps; ``size`` of the picture. In the order of ``rounded``, which
-    are their trajectories on the latent grid."""
+    """The points of one clip: ``index`` intp [N] among the tracks of ``analysis``; ``size`` of the picture.
+    In the order of ``rounded``, which are their trajectories on the latent grid."""
 
-    tracks: NDArray[np.float64]
-    visible: NDArray[np.bool_]
-    instance: NDArray[np.uint8]
+    analysis: Analysis
+    index: NDArray[np.intp]
     size: Size
     rounded: Trajectories
 
 
-def clips(video: Video) -> Iterator[tuple[int, Points]]:
-    """First frame and points of every clip that is measured; consecutive clips may share a frame."""
+def clips(video: Video) -> Iterator[tuple[int, list[Picture], Points]]:
+    """First frame, pictures and points of every clip that is measured; consecutive ones may share a frame."""
     count = (len(video.pictures) - 1) // LENGTH
     for index in np.unique(np.linspace(0, count - 1, min(CLIPS, count)).astype(int)) if count else ():
         first = LENGTH * int(index)
-        analysis = analyse(video.pictures[first : first + LENGTH + 1], seed=0)
+        pictures = video.pictures[first : first + LENGTH + 1]
+        analysis = analyse(pictures, seed=0)
         points = round_points(analysis, video.size) if analysis else None
         if points:
-            yield first, points
+            yield first, pictures, points
 
 
 def round_points(analysis: Analysis, size: Size) -> Points | None:
@@ -78,17 +84,17 @@ def round_points(analysis: Analysis, size: Size) -> Points | None:
     params, kept = rounded(tracks, visible, analysis.instance[points], *size)
     if not params.count:
         return None
-    return Points(tracks[kept].astype(np.float64), visible[kept], params.instance, size, params)
+    return Points(analysis, points[kept], size, params)
 
 
 def measure(video: Video) -> tuple[list[Row], list[Row]]:
     """Rows for the clips of a video: of the rounded positions, and of optimised ones."""
     same, free = [], []
-    for first, points in clips(video):
+    for first, pictures, points in clips(video):
         common: Row = {"first": first, "points": points.rounded.count}
         row = sizes(points.rounded, points.size)
         same.append(common | row)
-        free.append(common | optimised_sizes(points, row))
+        free.append(common | optimised_sizes(points, row, pictures))
     return same, free
 
 
@@ -110,51 +116,98 @@ def sizes(params: Trajectories, size: Size) -> Row:
     }
 
 
-def optimised_sizes(points: Points, row: Row) -> Row:
-    """The same for the points as the encoder quantises them; ``row`` is that of the rounded ones."""
-    wanted = position_error(points.rounded, points)
-    tgv, error, count = row["tgv"], wanted, points.rounded.count
-    for params in optimised(points):
-        found, made = tgv_bytes(params, points.size), position_error(params, points)
-        if found < tgv and made <= ERROR_SHARE * wanted:
-            tgv, error, count = found, made, params.count
-    yardsticks = {name: row[name] for name in (PUBLISHED, *GENERAL)}
-    return {"tgv": tgv, **yardsticks, "error": error, "published_error": wanted, "points_tgv": count}
+def optimised_sizes(points: Points, row: Row, pictures: Sequence[Picture]) -> Row:
+    """The same for the points as the encoder quantises them; ``row`` is that of the rounded ones.
+
+    ``same_tgv`` and ``same_error`` are those of exactly the same points, the others of points that stand for
+    them. ``psnr`` and ``published_psnr``: luma of the baseline reconstruction between the original first and
+    last of the clip's ``pictures``, in dB.
+    """
+    wanted = position_error(points.rounded, points.analysis, points.index)
+    first = Optimised(row["tgv"], wanted, points.rounded)
+    found = [[first], [first]]
+    for same, params, tracks in optimised(points):
+        error = position_error(params, points.analysis, tracks)
+        if error <= ERROR_SHARE * wanted:
+            found[same].append(Optimised(tgv_bytes(params, points.size), error, params))
+    best, same_points = (min(of, key=lambda o: o.size) for of in found)
+    return {
+        "tgv": best.size,
+        **{name: row[name] for name in (PUBLISHED, *GENERAL)},
+        "error": best.error,
+        "published_error": wanted,
+        "same_tgv": same_points.size,
+        "same_error": same_points.error,
+        "psnr": guided_psnr(best.params, pictures),
+        "published_psnr": guided_psnr(points.rounded, pictures),
+        "points_tgv": best.params.count,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Optimised:
+    """Trajectories with the bytes and the mean position error, in luma samples, that they come to."""
+
+    size: int
+    error: float
+    params: Trajectories
+
+
+def guided_psnr(params: Trajectories, pictures: Sequence[Picture]) -> float:
+    """PSNR of luma, in dB, of the middle frames that the baseline makes of the originals at both ends."""
+    length = len(pictures) - 1
+    motion = Motion(Clip(length, params), pictures[0].height, pictures[0].width)
+    anchors = [Anchor.of(pictures[0]), Anchor.of(pictures[-1])]
+    times = [length * k // 4 for k in (1, 2, 3)]
+    made = [frame(motion, anchors, t).y.astype(np.float64) for t in times]
+    error = np.mean([np.square(y - pictures[t].y).mean() for y, t in zip(made, times, strict=True)])
+    return 10 * math.log10(255**2 / max(float(error), 1e-3))
 
 
 def tgv_bytes(params: Trajectories, size: Size) -> int:
     return len(trajectories.encode(params, *size, LEVELS[3]))
 
 
-def optimised(points: Points) -> Iterator[Trajectories]:
-    """What the encoder makes of the points at several settings of its quantiser."""
-    tracks = points.tracks.astype(np.float32)
-    for precision, lattice_log2 in SETTINGS:
-        for weight in WEIGHTS:
-            quantiser = Quantiser(
-                tracks, points.instance, *points.size, precision, lattice_log2, weight, points.visible
-            )
-            params = quantiser(np.arange(len(tracks)))
+def optimised(points: Points) -> Iterator[tuple[bool, Trajectories, NDArray[np.intp]]]:
+    """What the encoder makes of the points at several settings of its quantiser.
+
+    Whether they are the very same points, their trajectories, and the tracks that these are of.
+    """
+    analysis = points.analysis
+    for (precision, lattice_log2), weight in product(SETTINGS, WEIGHTS):
+        quantiser = Quantiser(
+            analysis.positions,
+            analysis.instance,
+            *points.size,
+            precision,
+            lattice_log2,
+            weight,
+            analysis.visible,
+        )
+        for same in (True, False):
+            tracks = points.index if same else quantiser.cheapest(points.index, NEAR)
+            params = quantiser(tracks)
             if params.count:
-                yield params
+                yield same, params, tracks
 
 
-def position_error(params: Trajectories, points: Points) -> float:
-    """Mean distance of decoded positions from visible points.
+def position_error(params: Trajectories, analysis: Analysis, index: NDArray[np.intp]) -> float:
+    """Mean distance of decoded positions from the tracks ``index``, in the frames in which they are visible.
 
     Each track is compared with a trajectory of its own, in the assignment of least error; a track that the
     encoder left out because it shares a lattice cell with another one, with the nearest trajectory.
     """
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
+    tracks, visible = analysis.positions[index].astype(np.float64), analysis.visible[index]
     unit = 8 / (1 << params.precision)
     decoded = params.positions * unit + max(0.0, (unit - 1) / 2)
-    distance = np.linalg.norm(points.tracks[:, None] - decoded[None], axis=3)
-    sums = np.where(points.visible[:, None], distance, 0).sum(2)
+    distance = np.linalg.norm(tracks[:, None] - decoded[None], axis=3)
+    sums = np.where(visible[:, None], distance, 0).sum(2)
     rows, columns = linear_sum_assignment(sums)
     total = sums.min(1)
     total[rows] = sums[rows, columns]
-    return float(total.sum() / max(points.visible.sum(), 1))
+    return float(total.sum() / max(visible.sum(), 1))
 
 
 def tgvc_bits(positions: Ints, grid: Grid) -> float:
