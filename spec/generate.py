@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,6 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "flow_tokens_header": flow_tokens.HEADER,
         "camera_poses_header": camera_poses.HEADER,
         "masks_header": masks.HEADER,
-        "text_header": text.HEADER,
     }
     enums: dict[str, tuple[str, type[IntEnum]]] = {
         "section_types": ("`section_type`", clip.SectionType),
@@ -132,6 +132,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "frame_rates": frame_rates,
         "upsampling": lambda: constants("upsampling", UPSAMPLING),
         "entropy_constants": lambda: constants("contexts", ENTROPY),
+        "text_constants": lambda: constants("text", TEXT),
         "reconstruction_constants": lambda: constants("reconstruction", RECONSTRUCTION),
         "context_sets": context_sets,
         "levels": levels,
@@ -249,6 +250,7 @@ ENTROPY = {
     "UNARY_LIMIT": ("binarisation", "unary_limit"),
     "ESCAPE_BITS": ("binarisation", "escape_bits"),
 }
+TEXT = {name.upper(): (name,) for name in ("orders", "count_limit", "weights", "squash")}
 RECONSTRUCTION = {
     name.upper(): (name,)
     for name in (
@@ -388,6 +390,13 @@ def largest_section(level: Level) -> int:
     return len(trajectories.encode(points, level.dimension, level.luma_samples // level.dimension, level))
 
 
+@cache
+def longest_text(size: int) -> int:
+    """Bytes of the section of a text of ``size`` times the same character."""
+    level = next(level for level in LEVELS.values() if level.text_bytes == size)
+    return len(text.encode(text.Text("a" * size), level))
+
+
 def expansion() -> str:
     rows: dict[str, list[str]] = {}
 
@@ -413,7 +422,9 @@ def expansion() -> str:
         put("flow tokens of a section", 2 * level.flow_tokens * frames)
         put("numbers in the poses of a camera pose section", 6 * frames)
         put("label samples of a mask section", level.mask_samples)
-        put("bytes that a text can expand to", level.text_bytes)
+        put("bytes of a text", level.text_bytes)
+        put("bytes of a section with this text, in one character", longest_text(level.text_bytes))
+        put("symbols of a text, or states that it adds for each order", 8 * (level.text_bytes + 1))
         put("bytes of a unit", level.unit_bytes)
     return table(["worst case", *(f"level {n}" for n in LEVELS)], [[k, *v] for k, v in rows.items()])
 
@@ -463,9 +474,10 @@ def _points() -> Trajectories:
 
 def worked_example() -> str:
     data = example()
-    records: list[dict[str, Any]] = []
-    reader = Reader(io.BytesIO(data), trace=records.append)
+    trace: list[dict[str, Any]] = []
+    reader = Reader(io.BytesIO(data), trace=trace.append)
     units = list(reader)
+    records = [record for record in trace if ".trajectories." in record["path"]]
     pictures = list(Decoder(reader.header).pictures(iter(units)))
     coded = next(u for u in units if isinstance(u, clip.Clip))
     assert coded.trajectories is not None
@@ -479,6 +491,8 @@ def worked_example() -> str:
             [_symbol(i, r) for i, r in enumerate(records)],
         ),
         _final_state(data, records),
+        "**Bytes** of the text section, with the probabilities of the eight symbols of each:",
+        table(["", "character", "byte", "p"], list(_bytes(trace[len(records) :]))),
         "**Decoded parameters** of the trajectory section, in canonical JSON, and their digest:",
         f"```\n{canonical.dumps(parameters).decode()}\n```",
         f"```\n{canonical.digest(parameters)}\n```",
@@ -536,6 +550,20 @@ def _symbol(index: int, record: dict[str, Any]) -> list[str]:
     ]
 
 
+def _bytes(records: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """Index, character, byte and probabilities of every byte of an ASCII text."""
+    for i in range(0, len(records), 8):
+        symbols = records[i : i + 8]
+        byte = int("".join(str(record["value"]) for record in symbols), 2)
+        character = f"`{chr(255 - byte)}`" if byte else "end"
+        yield [
+            str(i // 8),
+            character,
+            f"`{byte:02x}`",
+            ", ".join(str(record["probability"]) for record in symbols),
+        ]
+
+
 def _annotate(data: bytes) -> Iterator[list[str]]:
     """Rows start, length, contents, description that cover ``data`` without gaps."""
     position = 0
@@ -572,8 +600,7 @@ def _annotate(data: bytes) -> Iterator[list[str]]:
                     yield from rows(trajectories.HEADER)
                     yield row(after - position, "entropy-coded data")
                 else:
-                    yield from rows(text.HEADER)
-                    yield row(after - position, "text: " + data[position:after].decode())
+                    yield row(after - position, "text: entropy-coded data")
         else:
             yield from rows(end.HEADER)
         assert position == stop

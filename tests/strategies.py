@@ -95,11 +95,11 @@ def sequence_headers(draw: st.DrawFn) -> SequenceHeader:
 
 
 @st.composite
-def texts(draw: st.DrawFn, longest: int = 65536) -> Text:
+def texts(draw: st.DrawFn, longest: int = 1000) -> Text:
     """Text in NFC, of at most ``longest`` bytes of UTF-8: short ones mostly, some of exactly that length."""
     text = unicodedata.normalize("NFC", draw(st.text(max_size=60)))
     if draw(st.integers(0, 9)) == 0:
-        text = unicodedata.normalize("NFC", text * draw(st.integers(1, 400)))
+        text = unicodedata.normalize("NFC", text * draw(st.integers(1, 40)))
         text = text.encode()[:longest].decode(errors="ignore")
         # A cut may end a composition, a space never takes part in one.
         text += " " * (longest - len(text.encode()))

@@ -51,7 +51,7 @@ def test_the_format_needs_only_what_it_declares() -> None:
     """Third-party imports of tgv_format: those of an installation without extras."""
     names = {name.split(".")[0] for path in (ROOT / "tgv_format").glob("*.py") for name in imported(path)}
     outside = names - set(sys.stdlib_module_names) - {"tgv_format"}
-    assert outside <= {"brotli", "construct", "constriction", "numpy"}
+    assert outside <= {"construct", "constriction", "numpy"}
 
 
 @pytest.mark.parametrize("tool", ["refenc", "refdec"])

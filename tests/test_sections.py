@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import brotli
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import (
     Stream,
@@ -41,9 +43,12 @@ from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Codec, Keyframe, Role
 from tgv_format.levels import LEVELS, Level, level_for
 from tgv_format.picture import Colour
+from tgv_format.range_coder import RangeDecoder
 from tgv_format.sequence import FRAME_RATES, SequenceHeader
 from tgv_format.syntax import ParameterError
+from tgv_format.tables import load
 from tgv_format.text import Text
+from tgv_format.text_model import TextModel, primed
 from tgv_format.trajectories import Grid, Trajectories, between
 
 LIMITS = LEVELS[1]
@@ -299,59 +304,175 @@ def test_bad_ends() -> None:
 
 # --- Text
 
+CAPTIONS = [
+    "",
+    "a",
+    "A man walks his dog along the beach while the sun is going down.",
+    "Ein Kind läuft über die Brücke; 12 Möwen fliegen auf",
+    "一隻貓在沙發上睡覺。\n\U0001d11e\0\ufeff",
+]
+
+
+def decode_text(data: bytes, trace: TraceSink | None = None) -> Text:
+    return text.decode(data, 100, "clip[0].text", LIMITS, trace)
+
 
 @given(texts())
-@example(Text(""))
-@example(Text("é" * 32768))
-@example(Text("𝄞" * 16384))
-@example(Text("A man walks his dog along the beach while the sun is going down."))
 def test_text(params: Text) -> None:
     data = text.encode(params, LIMITS)
-    assert len(data) <= 1 + len(params.text.encode())
-    decoded = text.decode(data, 0, "text", LIMITS)
+    decoded = decode_text(data)
     assert decoded == params
     assert text.encode(decoded, LIMITS) == data
     assert digest(decoded.to_json()) == digest(params.to_json())
 
 
+@pytest.mark.parametrize("longest", ["x" * 65536, "\U0001d11e" * 16384])
+def test_the_longest_texts(longest: str) -> None:
+    data = text.encode(Text(longest), LIMITS)
+    assert len(data) < 200
+    assert decode_text(data) == Text(longest)
+
+
 def test_captions_are_compressed() -> None:
-    caption = "a black swan swimming in a river with a stone wall in the background"
-    assert len(text.encode(Text(caption), LIMITS)) < 0.75 * len(caption)
-    assert text.encode(Text("ab"), LIMITS) == b"\0ab"
+    """None of them is among those that the model knows."""
+    for caption in CAPTIONS[2:4]:
+        assert len(text.encode(Text(caption), LIMITS)) < 0.6 * len(caption)
+    assert text.encode(Text(""), LIMITS) == b""
+
+
+@given(st.lists(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_texts_unlike_captions_take_little_more_than_their_utf8(characters: list[str]) -> None:
+    plain = unicodedata.normalize("NFC", "".join(characters))
+    assert len(text.encode(Text(plain), LIMITS)) <= 8 + 1.5 * len(plain.encode())
+
+
+def model_of_the_specification(decode_symbol: Callable[[int], int]) -> bytes:
+    """text() of clause 9.3, as it is written there."""
+    constants = load("text")
+    squashed, weights = constants["squash"], constants["weights"]
+    states: dict[tuple[bytes, int], list[int]] = {}
+    before = b"\0\0\0\0"
+
+    def squash(logit: int) -> int:
+        x = max(-2048, min(logit, 2047)) + 2048
+        i = x >> 7
+        return int((squashed[i] * (128 - x % 128) + squashed[i + 1] * (x % 128) + 64) >> 7)
+
+    rising = [squash(logit) for logit in range(-2048, 2048)]
+    stretch = [min(bisect_left(rising, p) - 2048, 2047) for p in range(4096)]
+
+    def state(k: int, node: int) -> list[int]:
+        return states.setdefault((before[-constants["orders"][k] :], node), [32768, 0])
+
+    def mixed(node: int) -> int:
+        met = [state(k, node) for k in range(3) if state(k, node)[1]]
+        return squash(sum(w * stretch[s[0] >> 4] for w, s in zip(weights[len(met)], met, strict=True)) >> 8)
+
+    def learn(node: int, symbol: int) -> None:
+        for k in range(3):
+            s = state(k, node)
+            s[0] += 4 * (65535 - s[0]) // (4 * s[1] + 5) if symbol else -(4 * s[0] // (4 * s[1] + 5))
+            s[1] = min(s[1] + 1, constants["count_limit"])
+
+    def byte(code: Callable[[int], int]) -> int:
+        nonlocal before
+        node = 1
+        while node < 256:
+            symbol = code(node)
+            learn(node, symbol)
+            node = node << 1 | symbol
+        before = before[1:] + bytes([node - 256])
+        return node - 256
+
+    for caption in constants["captions"]:
+        before = b"\0\0\0\0"
+        for b in [*(255 - b for b in caption.encode()), 0]:
+            byte(lambda node, b=b: b >> 8 - node.bit_length() & 1)  # type: ignore[misc]
+    before = b"\0\0\0\0"
+    return bytes(255 - b for b in iter(lambda: byte(lambda node: decode_symbol(mixed(node))), 0))
+
+
+def test_the_model_is_that_of_the_specification() -> None:
+    """TGV-TXT-5, and what the trace says."""
+    caption = " ".join(CAPTIONS)
+    data = text.encode(Text(caption), LIMITS)
+    decoder = RangeDecoder(data)
+    symbols: list[tuple[int, int]] = []
+
+    def symbol(probability: int) -> int:
+        symbols.append((probability, decoder.decode_bit(probability)))
+        return symbols[-1][1]
+
+    assert model_of_the_specification(symbol).decode() == caption
+    assert decoder.is_canonical_end()
+    records: list[dict[str, Any]] = []
+    assert decode_text(data, records.append) == Text(caption)
+    assert [(r["probability"], r["value"]) for r in records] == symbols
+    assert records[-1]["path"] == f"clip[0].text.bytes[{len(caption.encode())}]"
+
+
+def test_the_model_knows_the_training_captions_that_are_not_held_out() -> None:
+    folder = Path(__file__).parents[1] / "training"
+    captions = (folder / "captions.txt").read_text(encoding="utf-8").splitlines()
+    held_out = captions[7::16]
+    assert load("text")["captions"] == [c for i, c in enumerate(captions) if i % 16 != 7]
+    assert len(held_out) >= 30
+    assert not set(held_out) & set(load("text")["captions"])
+
+
+def bytes_as_text(body: bytes) -> bytes:
+    """A section that holds ``body``, which need not be UTF-8."""
+    coder, model = Encoder(text.SECTION), TextModel(primed())
+    for byte in (*body, 0xFF):
+        model.code(coder, 0xFF - byte)
+    return coder.finish()
 
 
 @pytest.mark.parametrize(
-    ("body", "expected"),
+    ("plain", "after", "expected"),
     [
-        (b"", "truncated"),
-        (b"\x01abc", "reserved-value"),
-        (b"\0\xff", "text-invalid"),
-        (b"\0\xed\xa0\x80", "text-invalid"),  # a surrogate
-        (b"\0\xc0\x80", "text-invalid"),  # an overlong form
-        (b"\0" + b"x" * 65537, "limit-exceeded"),
-        (b"\x80", "text-invalid"),
-        (b"\x80\xff\xff\xff", "text-invalid"),
-        (b"\x80" + brotli.compress(b"ab"), "non-canonical"),
-        (b"\x80" + brotli.compress(b""), "non-canonical"),
-        (b"\x80" + brotli.compress(b"y" * 65537), "limit-exceeded"),
-        (b"\x80" + brotli.compress(b"y" * 30_000_000), "limit-exceeded"),
-        (b"\x80" + brotli.compress(b"y" * 500)[:-1], "text-invalid"),
-        (b"\x80" + brotli.compress(b"y" * 500) + b"\0", "text-invalid"),
-        (b"\x80" + brotli.compress(b"y" * 500) + b"yyyyyy", "text-invalid"),
-        (b"\x80" + brotli.compress(b"y" * 500 + b"\xff"), "text-invalid"),
+        (b"\x80", b"", "text-invalid"),
+        (b"\xed\xa0\x80", b"", "text-invalid"),  # a surrogate
+        (b"\xc0\x80", b"", "text-invalid"),  # an overlong form
+        (b"x" * 65537, b"", "limit-exceeded"),
+        (b"x" * 65537 + b"\x80", b"", "limit-exceeded"),
+        (b"", b"\0", "non-canonical"),
+        (b"A dog runs.", b"\0", "non-canonical"),
+        (b"A dog runs.", b"A dog runs.", "non-canonical"),
+        (b"\x80", b"\0", "non-canonical"),
+        (b"", b"\xff" * 8, "entropy-invalid"),
     ],
+    ids=lambda value: str(value[:8]),
 )
-def test_bad_texts(body: bytes, expected: str) -> None:
+def test_bad_texts(plain: bytes, after: bytes, expected: str) -> None:
+    body = bytes_as_text(plain) + after
     with pytest.raises(TgvError) as caught:
-        text.decode(body, 100, "clip[0].text", LIMITS)
+        decode_text(body)
     assert identifier(caught) == expected
     assert 100 <= caught.value.offset <= 100 + len(body)
     assert caught.value.path.startswith("clip[0].text")
 
 
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_no_other_bytes_are_the_same_text(caption: str) -> None:
+    data = text.encode(Text(caption), LIMITS)
+    flips = [
+        bytes(b ^ (1 << k if i == j else 0) for j, b in enumerate(data))
+        for i in range(len(data))
+        for k in range(8)
+    ]
+    for bad in (*flips, *(data[:n] for n in range(len(data))), data + b"\1"):
+        try:
+            found = decode_text(bad)
+        except TgvError:
+            continue
+        assert found.text != caption
+        assert text.encode(found, LIMITS) == bad or not unicodedata.is_normalized("NFC", found.text)
+
+
 def test_decoders_do_not_check_the_normalization() -> None:
     """It depends on the version of Unicode."""
-    assert text.decode(b"\0e\xcc\x81", 0, "text", LIMITS) == Text("e\u0301")
+    assert decode_text(bytes_as_text(b"e\xcc\x81")) == Text("e\u0301")
 
 
 def test_texts_that_cannot_be_coded() -> None:

@@ -151,7 +151,7 @@ def decode(
         elif kind == SectionType.MASKS:
             labels = masks.decode(body, offset, f"{path}.masks", *picture)
         elif kind == SectionType.TEXT:
-            caption = text.decode(body, offset, f"{path}.text", limits)
+            caption = text.decode(body, offset, f"{path}.text", limits, trace)
         else:
             raise TgvError("unknown-critical", offset, path, f"section type {kind} is unknown")
     return Clip(frame_count, points, caption, tokens, poses, labels)

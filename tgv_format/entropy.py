@@ -132,6 +132,10 @@ class BinaryCoder:
         """One bit in context ``name[offset]``."""
         return self._adaptive(self._first[name] + offset, value)
 
+    def symbol(self, probability: int, value: int = 0) -> int:
+        """One symbol without a context; ``probability`` is that of a 1, 1..4095 in 1/4096."""
+        return self._code(BYPASS, probability, value)
+
     def bypass(self, bits: int, value: int = 0) -> int:
         """A value of ``bits`` equiprobable bits, most significant first."""
         result = 0

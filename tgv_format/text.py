@@ -1,4 +1,4 @@
-"""Text sections (specification clause 9.3): a caption in UTF-8, plain or as a Brotli stream."""
+"""Text sections (specification clause 9.3): a caption in UTF-8, byte by byte by an adaptive model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-import brotli
-from construct import BitStruct, Flag, Struct
-
+from tgv_format import text_model
+from tgv_format.entropy import BinaryCoder, Encoder, TraceSink, open_decoder
 from tgv_format.errors import TgvError
 from tgv_format.levels import Level
-from tgv_format.syntax import ParameterError, Reserved, build, parse
+from tgv_format.syntax import ParameterError
+from tgv_format.text_model import END, TextModel
 
-HEADER = Struct("head" / BitStruct("compressed" / Flag, "reserved" / Reserved(7)))
+SECTION = "text"
 
 
 @dataclass(frozen=True)
@@ -28,30 +28,34 @@ class Text:
 
 
 def encode(params: Text, limits: Level) -> bytes:
-    """The section's bytes: a Brotli stream where that is shorter than the UTF-8."""
+    """The section's bytes."""
     validate(params, limits)
-    plain = params.text.encode("utf-8")
-    packed = brotli.compress(plain, mode=brotli.MODE_TEXT, quality=11, lgwin=16)
-    compressed = len(packed) < len(plain)
-    return build(HEADER, head={"compressed": compressed}) + (packed if compressed else plain)
+    coder = Encoder(SECTION)
+    model = TextModel(text_model.primed())
+    for byte in text_model.coded(params.text):
+        model.code(coder, byte)
+    return coder.finish()
 
 
-def decode(data: bytes, offset: int, path: str, limits: Level) -> Text:
+def decode(data: bytes, offset: int, path: str, limits: Level, trace: TraceSink | None = None) -> Text:
     """Decode a text section; never holds more than the level's text bytes."""
-    fields, used = parse(HEADER, data, offset, path)
-    body = data[used:]
-    if fields.head.compressed:
-        body = _decompress(body, limits.text_bytes, offset + used, path)
-        if len(data) - used >= len(body):
-            raise TgvError(
-                "non-canonical", offset, path, "the plain text is not longer than the Brotli stream"
-            )
-    elif len(body) > limits.text_bytes:
-        raise TgvError("limit-exceeded", offset + used, path, f"more than {limits.text_bytes} bytes of text")
+    coder = open_decoder(SECTION, data, offset, path, trace)
+    model = TextModel(text_model.primed())
+    text = bytearray()
+    while (byte := _byte(coder, model, len(text))) != END:
+        if len(text) == limits.text_bytes:
+            raise coder.error("limit-exceeded", f"more than {limits.text_bytes} bytes of text")
+        text.append(0xFF - byte)
+    coder.finish()
     try:
-        return Text(body.decode("utf-8"))
+        return Text(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise TgvError("text-invalid", offset + used, path, f"not UTF-8: {error.reason}") from None
+        raise TgvError("text-invalid", offset, path, f"not UTF-8: {error.reason}") from None
+
+
+def _byte(coder: BinaryCoder, model: TextModel, index: int) -> int:
+    coder.element = f"bytes[{index}]"
+    return model.code(coder)
 
 
 def validate(params: Text, limits: Level) -> None:
@@ -67,19 +71,3 @@ def validate(params: Text, limits: Level) -> None:
         raise ParameterError("limit-exceeded", "text", f"more than {limits.text_bytes} bytes of text")
     if not unicodedata.is_normalized("NFC", params.text):
         raise ParameterError("text-invalid", "text", "not in Normalization Form C")
-
-
-def _decompress(data: bytes, limit: int, offset: int, path: str) -> bytes:
-    decompressor = brotli.Decompressor()
-    out = bytearray()
-    try:
-        out += decompressor.process(data, output_buffer_limit=limit + 1)
-        while len(out) <= limit and not decompressor.can_accept_more_data():
-            out += decompressor.process(b"", output_buffer_limit=limit + 1 - len(out))
-    except brotli.error:
-        raise TgvError("text-invalid", offset, path, "not a Brotli stream") from None
-    if len(out) > limit:
-        raise TgvError("limit-exceeded", offset, path, f"more than {limit} bytes of text")
-    if not decompressor.is_finished():
-        raise TgvError("text-invalid", offset, path, "the Brotli stream is incomplete")
-    return bytes(out)

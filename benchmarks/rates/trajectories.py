@@ -11,7 +11,7 @@ adaptive order-0 arithmetic code; the number of points of every instance; visibi
 
 ``trajectories_rdo`` has points that the encoder puts in the place of these, of the same instance, near by and
 seen as long, where they cost less; ``same_tgv`` is what the very same points take. Position errors are mean
-distances in luma samples of decoded positions, which are centres of units (clause 10.2), from the tracks, over
+distances in luma samples of decoded positions (centres of units, clause 10.2) from the tracks, over
 all frames in which the points are visible.
 """
 
