@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import select
 import shlex
 import signal
@@ -34,7 +35,7 @@ _MESSAGE_BYTES = 1 << 16
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _IDENTIFIER = re.compile(rf"^(?:[^:\s]+: )*({'|'.join(map(re.escape, IDENTIFIERS))})(?![\w-])", re.M)
 #: A part of a command that is left out where a file named in it is not wanted.
-_OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
+_OPTIONAL = re.compile(r"\[([^\[\]]*\{\w+\}[^\[\]]*)\]")
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -202,7 +203,7 @@ Decoder = CommandDecoder | PersistentDecoder
 
 
 class _Process:
-    """A child in a process group of its own, with its resident memory and what it used at most."""
+    """A child in a process group of its own; ``peak`` bytes were resident at most, 0 if that is not known."""
 
     def __init__(self, words: list[str], stdin: int, log: IO[bytes]) -> None:
         try:
@@ -217,6 +218,8 @@ class _Process:
         except OSError as error:
             raise CommandError(f"{words[0]}: {error.strerror}") from None
         self.peak = 0
+        # A child's account begins with the peak of the process that it was forked from.
+        self._inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if self._child.stdout is not None:
             os.set_blocking(self._child.stdout.fileno(), False)
 
@@ -235,7 +238,8 @@ class _Process:
             pid, status, usage = os.wait4(self._child.pid, os.WNOHANG)
             if pid:
                 self._child.returncode = os.waitstatus_to_exitcode(status)
-                self.peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+                if usage.ru_maxrss > self._inherited:
+                    self.peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return self._child.returncode is not None
 
     def resident(self) -> int:

@@ -141,9 +141,11 @@ def _compare(vector: Vector, outputs: dict[str, Path], classes: Sequence[int]) -
 def _md5s(text: str) -> list[str]:
     """The MD5s of a list in the form of clause 11.4; a line that is not in that form stands for itself."""
     out = []
-    for number, line in enumerate(text.split("\n")[: -1 if text.endswith("\n") else None]):
+    lines = text.split("\n")
+    for number, line in enumerate(lines if lines[-1] else lines[:-1]):
         index, _, md5 = line.partition(" ")
-        out.append(md5 if index == str(number) else line)
+        complete = number + 1 < len(lines)
+        out.append(md5 if index == str(number) and complete else line)
     return out
 
 

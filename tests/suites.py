@@ -127,7 +127,7 @@ def everything() -> bytes:
 
 
 def fake(folder: Path, body: str) -> str:
-    """The command of a decoder made of Python statements with the paths ``stream``, ``params`` and ``md5``."""
+    """The command of a decoder made of statements about the paths ``stream``, ``params`` and ``md5``."""
     path = folder / "decoder.py"
     path.write_text(
         "import os, sys, time\nfrom pathlib import Path\nstream, params, md5 = map(Path, sys.argv[1:4])\n"
