@@ -43,8 +43,11 @@ def check(data: bytes) -> list[Finding]:
     """One finding for every rule, in the order of the specification."""
     stream = _Stream(data)
     findings = {rule.requirement: Finding(rule.requirement, rule.clause, rule.text) for rule in RULES}
-    for error in stream.errors:
-        findings[broken(error, data)].add(ERROR, error.detail, offset=error.offset, path=error.path)
+    for number, error in enumerate(stream.errors):
+        requirement = broken(error, data)
+        # What is missing from the whole after an error may be missing because of it.
+        if number == 0 or requirement not in _OF_THE_WHOLE:
+            findings[requirement].add(ERROR, error.detail, offset=error.offset, path=error.path)
     for rule in RULES:
         finding = findings[rule.requirement]
         if finding.status == ERROR:
@@ -137,6 +140,12 @@ class _Stream:
             return "there is no valid sequence header"
         if self.damaged and rule.requirement in _OF_THE_WHOLE:
             return "the stream has errors before"
-        if rule.part == "av1" and "av1" in self.parts:
+        if rule.part == "av1" and "av1" in self.parts and self._missing:
             return self._missing
+        if rule.requirement == "TGV-KEY-9" and "the AV1 data does not decode" in self._details():
+            # A decoder that allocates no picture of another size cannot tell why.
+            return "an AV1 keyframe does not decode, or has another size"
         return ""
+
+    def _details(self) -> set[str]:
+        return {error.detail for error in self.errors}

@@ -65,7 +65,7 @@ _DISTINCTIONS: dict[str, tuple[str | None, str, str]] = {
     "TGV-CON-14": (None, r"^(sequence|generator_hint|end)", ""),
     "TGV-CON-15": (None, r"", "first unit"),
     "TGV-CON-16": (None, r"", "second sequence"),
-    "TGV-CON-17": (None, r"", "first keyframe"),
+    "TGV-CON-17": (None, r"", "first keyframe is"),
     "TGV-CON-18": (None, r"", "before the first"),
     "TGV-CON-19": (None, r"", "waits for its clip"),
     "TGV-CON-20": (None, r"^(keyframe|clip)", ""),
@@ -149,7 +149,7 @@ def broken(error: TgvError, data: bytes) -> str:
     detail = error.detail
     if error.identifier == "non-canonical" and error.path.startswith("sequence"):
         detail = _broken_in_header(data)
-    elif error.path == "unit.unit_size" and error.offset == len(SIGNATURE) + 1:
+    elif error.identifier == "limit-exceeded" and error.offset == len(SIGNATURE) + 1:
         detail = "first unit"
     fitting = [
         rule.requirement
@@ -182,6 +182,7 @@ def _broken_in_header(data: bytes) -> str:
 
 
 def header_fields(data: bytes) -> Any:
-    """The elements of the sequence header as they are coded."""
-    unit = next(framing(data))
-    return parse(sequence.HEADER, unit.payload, unit.offset, "sequence")[0]
+    """The elements of the sequence header as they are coded; TgvError where there is none."""
+    for unit in framing(data):
+        return parse(sequence.HEADER, unit.payload, unit.offset, "sequence")[0]
+    raise TgvError("truncated", len(SIGNATURE), "sequence", "there is no sequence header")
