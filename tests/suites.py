@@ -129,9 +129,10 @@ def everything() -> bytes:
 def fake(folder: Path, body: str) -> str:
     """The command of a decoder made of statements about the paths ``stream``, ``params`` and ``md5``."""
     path = folder / "decoder.py"
-    path.write_text(
-        "import os, sys, time\nfrom pathlib import Path\nstream, params, md5 = map(Path, sys.argv[1:4])\n"
-        + body,
-        encoding="utf-8",
-    )
+    head = """
+import os, sys, time
+from pathlib import Path
+stream, params, md5 = map(Path, [*sys.argv, ""][1:4])
+"""
+    path.write_text(head + body, encoding="utf-8")
     return f"{sys.executable} -S -E {path} {{input}} {{params}} {{md5}}"
