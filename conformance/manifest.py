@@ -231,7 +231,7 @@ def read_lock(path: Path = LOCK) -> dict[str, str]:
 
 def write_lock(path: Path = LOCK, folder: Path = VECTORS) -> None:
     """Lock all files of the suite."""
-    files = sorted(file for file in folder.rglob("*.*") if file.suffix in (".json", ".tgv", ".toml"))
+    files = sorted(file for file in folder.rglob("*.*") if file.is_file())
     rows = [f"{sha256(file)}  {file.relative_to(path.parent).as_posix()}\n" for file in files]
     path.write_text("".join(rows), encoding="utf-8")
 
@@ -242,6 +242,12 @@ def changed_files(path: Path = LOCK) -> list[str]:
     return [
         name for name, digest in files.items() if not (path.parent / name).is_file() or sha256(path.parent / name) != digest
     ]
+
+
+def dumps(value: dict[str, Any]) -> bytes:
+    """The contents of an expectation file: one member a line."""
+    members = (f"{json.dumps(key)}: {json.dumps(member)}" for key, member in sorted(value.items()))
+    return ("{\n" + ",\n".join(members) + "\n}\n").encode("ascii")
 
 
 def sha256(path: Path) -> str:
