@@ -3,13 +3,19 @@
 Every ``[[patch]]`` of a recipe is a table with one of these members:
 
 ``set``       a table of elements and values, numbers or bytes in hexadecimal that stand in place of the element
+``size``      ``{at = ELEMENT, add = n, bytes = n}``: a ``unit_size`` or ``section_size``, ``add`` more than it is, in
+              ``bytes`` bytes, whether it needs them or not
+``keep``      names of elements of the end of the sequence that are not worked out anew
 ``values``    entropy-coded values of a section: ``{at = SECTION, ELEMENT = {SET = [values]}}``; the section is
               encoded anew with all values of that element and context set replaced
 ``beyond``    ``{at = SECTION, symbol = n}``: after ``n`` symbols the message leaves the interval of all symbols
 ``body``      ``{at = PLACE, bytes = "hex"}``: what follows the header of a unit or section
+``asset``     ``{at = PLACE, name = "NAME.obu"}``: a file of ``vectors/assets`` as body
+``brotli``    ``{at = PLACE, bytes = "hex"}``: a Brotli stream of the bytes as body; ``times`` repeats the bytes
 ``append``    ``{at = PLACE, bytes = "hex"}``: more of it; ``times`` repeats the bytes
 ``cut``       ``{at = PLACE, keep = n}``: ``n`` bytes of it, or all but ``-n``
 ``flip``      ``{at = PLACE, byte = i, mask = m}``: an exclusive or on byte ``i``
+``splice``    ``{at = PLACE, byte = i, count = n, bytes = "hex"}``: other bytes in place of ``n`` from byte ``i`` on
 ``remove``    a unit or section
 ``copy``      ``{from = PLACE, to = PLACE}``: before unit or section ``to``, which may be one past the last
 ``move``      the same, without leaving it where it was
@@ -26,10 +32,13 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import brotli
+
 from conformance import coders
 from conformance.faults import tolerate
+from conformance.manifest import VECTORS
 from conformance.syntax_tree import Section, Tree, Unit, Value, read
-from tgv_format import clip, container, sequence
+from tgv_format import clip, container, sequence, syntax
 from tgv_format.canonical import SequenceDigest
 from tgv_format.clip import Clip
 from tgv_format.errors import TgvError
@@ -46,7 +55,8 @@ def apply(base: bytes, patches: list[Row]) -> bytes:
     patch sets them.
     """
     tree = read(base)
-    before = dict(tree.unit("end").values)
+    kept = {name for row in patches for name in row.get("keep", ())}
+    before = {name: value for name, value in tree.unit("end").values.items() if f"end.{name}" not in kept}
     edits: list[Callable[[bytes], bytes]] = []
     for row in patches:
         if not row.get("repair", True):
@@ -71,7 +81,7 @@ def _end(tree: Tree, before: dict[str, Value]) -> None:
         return
     for name, value in (("frame_count", frames), ("digest", digest)):
         for end in ends:
-            if end.values[name] == before[name]:
+            if end.values[name] == before.get(name):
                 end.values[name] = value
 
 
@@ -134,12 +144,39 @@ def _flip(data: bytes, row: Row) -> bytes:
     return data[:index] + bytes([data[index] ^ row["mask"]]) + data[index + 1 :]
 
 
+def _splice(data: bytes, row: Row) -> bytes:
+    return data[: row["byte"]] + bytes.fromhex(row["bytes"]) + data[row["byte"] + row["count"] :]
+
+
 def _append(data: bytes, row: Row) -> bytes:
     return data + bytes.fromhex(row["bytes"]) * row.get("times", 1)
 
 
 def _body(data: bytes, row: Row) -> bytes:
     return bytes.fromhex(row["bytes"]) * row.get("times", 1)
+
+
+def _brotli(data: bytes, row: Row) -> bytes:
+    return brotli.compress(_body(data, row), mode=brotli.MODE_TEXT, quality=11, lgwin=16)
+
+
+def _asset(data: bytes, row: Row) -> bytes:
+    return (VECTORS / "assets" / row["name"]).read_bytes()
+
+
+def _size(tree: Tree, row: Row) -> None:
+    path = row["at"].rpartition(".")[0]
+    node = tree.section(path + ".x") or tree.unit(path)
+    size = len(node.payload()) + row.get("add", 0)
+    form = bytearray(syntax.uleb128_bytes(size))
+    while len(form) < row.get("bytes", 0):
+        form[-1] |= 0x80
+        form.append(0)
+    tree.set(row["at"], bytes(form))
+
+
+def _keep(tree: Tree, names: list[str]) -> None:
+    """Nothing here: :func:`apply` looks at it."""
 
 
 def _list(tree: Tree, path: str) -> tuple[list[Any], int]:
@@ -197,9 +234,10 @@ def _section(tree: Tree, path: str) -> tuple[Section, Callable[[], object]]:
 
 def _values(tree: Tree, row: Row) -> None:
     section, decode = _section(tree, row["at"])
+    _, decode_base = _section(read(tree.source), row["at"])
     recorders: list[coders.Recorder] = []
     with coders.opened_by(_remembering(coders.Recorder, recorders)):
-        tolerate(decode)
+        decode_base()
     found = {**recorders[-1].values}
     for element, sets in row.items():
         if element != "at":
@@ -239,6 +277,11 @@ _PATCHES: dict[str, Callable[[Tree, Any], Edit | None]] = {
     "append": _bytes(_append),
     "cut": _bytes(_cut),
     "flip": _bytes(_flip),
+    "splice": _bytes(_splice),
+    "asset": _bytes(_asset),
+    "brotli": _bytes(_brotli),
+    "size": _size,
+    "keep": _keep,
     "remove": _remove,
     "copy": _copy,
     "move": _move,

@@ -45,9 +45,10 @@ def build(recipe: Row, folder: Path) -> bytes:
     out = io.BytesIO()
     writer = Writer(out, header)
     units = recipe["unit"]
-    for row, following in zip(units, [*units[1:], {}], strict=True):
+    for index, row in enumerate(units):
         if row["unit"] == "keyframe":
-            ahead = following.get("frame_count", 0) - 1 if row.get("role") else 0
+            clips = (unit["frame_count"] for unit in units[index:] if unit["unit"] == "clip")
+            ahead = next(clips) - 1 if row.get("role") else 0
             writer.keyframe(_keyframe(row, header, writer.frames + ahead))
         elif row["unit"] == "clip":
             writer.clip(_clip(row, header))
@@ -151,7 +152,7 @@ def _trajectories(row: Row, width: int, height: int, frames: int) -> Trajectorie
     count = len(positions)
     span = np.array(row.get("span", [[0, frames]] * count), np.int32)
     grid = Grid.of(width, height, row["precision"], row["lattice_log2"])
-    return Trajectories(
+    params = Trajectories(
         positions=positions,
         span=span,
         visible=np.array(row.get("visible", _seen(grid, positions, span)), np.bool_),
@@ -160,6 +161,7 @@ def _trajectories(row: Row, width: int, height: int, frames: int) -> Trajectorie
         precision=row["precision"],
         lattice_log2=row["lattice_log2"],
     )
+    return trajectories.canonical(params, width, height)[0]
 
 
 def _seen(grid: Grid, positions: NDArray[np.int32], span: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -135,8 +135,11 @@ class Section:
     def declaration(self) -> Any:
         return SECTIONS.get(self.kind, ("", _NOTHING))[1]
 
+    def payload(self) -> bytes:
+        return encode(self.declaration, self.values) + self.body
+
     def write(self, last: bool) -> bytes:
-        body = encode(self.declaration, self.values) + self.body
+        body = self.payload()
         framing = {"tag.section_type": self.kind, "tag.ancillary": 0, "tag.last": int(last)}
         return encode(clip.SECTION_HEADER, {**framing, "section_size": len(body), **self.framing}) + body
 
@@ -170,16 +173,15 @@ class Unit:
 
 @dataclass
 class Tree:
-    """A file. ``tail`` are bytes after the last unit."""
+    """A file; ``source`` are the bytes that it was read from."""
 
-    signature: bytes
+    source: bytes
     units: list[Unit]
-    tail: bytes = b""
 
     def write(self) -> bytes:
         crc = bool(self.units and self.units[0].values.get("flags.crc", 1))
         parts = [unit.write(crc or index == 0) for index, unit in enumerate(self.units)]
-        return self.signature + b"".join(parts) + self.tail
+        return container.SIGNATURE + b"".join(parts)
 
     def unit(self, path: str) -> Unit:
         """The unit that a path begins with; KeyError when there is none."""
@@ -197,7 +199,7 @@ class Tree:
         name, index = _step(parts[1])
         sections = self.unit(path).sections
         if name == "section":
-            return sections[index]
+            return sections[index] if index < len(sections) else None
         return next((s for s in sections if SECTIONS.get(s.kind, ("", None))[0] == name), None)
 
     def set(self, path: str, value: Value) -> None:
@@ -226,7 +228,7 @@ def read(data: bytes) -> Tree:
     """Take a valid stream apart."""
     reader = container.UnitReader(io.BytesIO(data))
     reader.signature()
-    tree = Tree(container.SIGNATURE, [])
+    tree = Tree(data, [])
     limits = None
     while (unit := reader.read()) is not None:
         node = Unit(unit.unit_type, {})
