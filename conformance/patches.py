@@ -5,6 +5,7 @@ Every ``[[patch]]`` of a recipe is a table with one of these members:
 ``set``       a table of elements and values, numbers or bytes in hexadecimal that stand in place of the element
 ``size``      ``{at = ELEMENT, add = n, bytes = n}``: a ``unit_size`` or ``section_size``, ``add`` more than it is, in
               ``bytes`` bytes, whether it needs them or not
+``checksum``  a unit whose CRC stays what it is in the base; this patch comes before those of the unit
 ``keep``      names of elements of the end of the sequence that are not worked out anew
 ``values``    entropy-coded values of a section: ``{at = SECTION, ELEMENT = {SET = [values]}}``; the section is
               encoded anew with all values of that element and context set replaced
@@ -21,8 +22,7 @@ Every ``[[patch]]`` of a recipe is a table with one of these members:
 ``move``      the same, without leaving it where it was
 ``insert``    ``{at = PLACE, unit = type, body = "hex"}`` or ``{at = PLACE, section = type, ...}``, also ``ancillary``
 
-Places are paths of :mod:`conformance.syntax_tree`, or ``file``, whose bytes are those of the finished stream. Where a patch says
-``repair = false``, the CRCs of all units stay what they are in the base.
+Places are paths of :mod:`conformance.syntax_tree`, or ``file``, whose bytes are those of the finished stream.
 """
 
 from __future__ import annotations
@@ -59,14 +59,11 @@ def apply(base: bytes, patches: list[Row]) -> bytes:
     before = {name: value for name, value in tree.unit("end").values.items() if f"end.{name}" not in kept}
     edits: list[Callable[[bytes], bytes]] = []
     for row in patches:
-        if not row.get("repair", True):
-            _keep_checksums(tree)
-        (kind,) = row.keys() & _PATCHES.keys()
+        (kind,) = row
         edit = _PATCHES[kind](tree, row[kind])
         if edit:
             edits.append(edit)
-    if all(row.get("repair", True) for row in patches):
-        _end(tree, before)
+    _end(tree, before)
     data = tree.write()
     for edit in edits:
         data = edit(data)
@@ -105,9 +102,9 @@ def measure(data: bytes) -> tuple[int, bytes]:
     return frames, digest.value()
 
 
-def _keep_checksums(tree: Tree) -> None:
-    for unit in tree.units:
-        unit.framing["crc"] = int.from_bytes(unit.write(True)[-4:], "big")
+def _checksum(tree: Tree, path: str) -> None:
+    unit = tree.unit(path)
+    unit.framing["crc"] = int.from_bytes(unit.write(True)[-4:], "big")
 
 
 def _value(value: int | str) -> Value:
@@ -281,6 +278,7 @@ _PATCHES: dict[str, Callable[[Tree, Any], Edit | None]] = {
     "asset": _bytes(_asset),
     "brotli": _bytes(_brotli),
     "size": _size,
+    "checksum": _checksum,
     "keep": _keep,
     "remove": _remove,
     "copy": _copy,
