@@ -7,7 +7,8 @@ A vector NAME of a topic is three files, whose names never change:
     vectors/valid/TOPIC/NAME.json      what a decoder has to make of it
 
 and likewise under ``vectors/invalid``. ``vectors.lock`` holds the SHA-256 of all of them. This module knows
-what a runner needs and imports nothing but the standard library; making vectors is the generator's.
+what a runner needs and imports nothing that is not in the standard library but the table of requirements;
+making vectors is the generator's.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+
+from tgv_format.tables import load
 
 ROOT = Path(__file__).parent
 VECTORS = ROOT / "vectors"
@@ -105,7 +108,7 @@ class Fault:
 class Vector:
     """One vector.
 
-    ``classes`` are the conformance classes (1 syntax, 2 parameters, 3 keyframes, 4 baseline) that it tells
+    ``clauses`` are those of its requirements. ``classes`` are the conformance classes (1 syntax, 2 parameters, 3 keyframes, 4 baseline) that it tells
     something about; for an invalid vector those whose decoders have to find the fault. ``errors`` are the
     identifiers that a decoder may report, none for a valid vector. ``base`` is the vector it differs from.
     """
@@ -182,6 +185,11 @@ def _section(name: str, row: dict[str, Any]) -> Section:
     return Section(name, row["sha256"], row["offset"], row["bytes"], coder)
 
 
+@cache
+def _clauses() -> dict[str, str]:
+    return {row["id"]: row["clause"] for row in load("requirements")["requirements"]}
+
+
 def read_recipe(path: Path) -> Vector:
     """The vector whose recipe is ``path``; ManifestError when a member is missing or wrong."""
     try:
@@ -194,7 +202,7 @@ def read_recipe(path: Path) -> Vector:
             description=recipe["description"],
             tests=recipe["tests"],
             requirements=tuple(recipe["requirements"]),
-            clauses=tuple(recipe.get("clauses", ())),
+            clauses=tuple(dict.fromkeys(_clauses()[name] for name in recipe["requirements"])),
             profile=recipe["profile"],
             level=recipe["level"],
             features=tuple(recipe["features"]),
