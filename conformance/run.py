@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trace-decoder",
         metavar="CMD",
-        help="a command with {input} and {trace}, run where parameters are wrong, to find the first symbol",
+        help="a command with {input} and {trace}, run where a valid stream is not decoded to the right "
+        "parameters, to find the first wrong symbol",
     )
     parser.add_argument("-j", "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N")
     parser.add_argument("--timeout", type=float, default=20.0, metavar="SECONDS", help="for one vector")

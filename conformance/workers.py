@@ -19,7 +19,7 @@ from conformance.decoder import (
 )
 from conformance.divergence import Divergence
 from conformance.manifest import Vector
-from conformance.verdict import Result, judge, wanted
+from conformance.verdict import Result, Verdict, judge, wanted
 
 
 class Workers:
@@ -98,9 +98,14 @@ class Workers:
             outcome = decoder.decode(vector.stream_path, paths)
             outputs = {name: paths[name] for name in sorted(names)}
             verdict, message, found = judge(vector, outcome, outputs, self.classes)
-            if found is not None and found.stage == "parameters" and self._tracer is not None:
-                found = self._first_symbol(self._tracer, vector, Path(folder, "trace")) or found
-                message = found.sentence()
+            lost = verdict in (Verdict.REJECTED_VALID, Verdict.CRASH) and vector.valid
+            if self._tracer is not None and (lost or (found is not None and found.stage == "parameters")):
+                symbol = self._first_symbol(self._tracer, vector, Path(folder, "trace"))
+                if symbol is not None:
+                    found, message = (
+                        symbol,
+                        "\n".join(filter(None, (message if lost else "", symbol.sentence()))),
+                    )
         classes = tuple(sorted(set(vector.classes) & set(self.classes)))
         return Result(vector, verdict, classes, outcome.seconds, message, outcome.error, found)
 

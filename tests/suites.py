@@ -16,6 +16,7 @@ from conformance.manifest import Vector, read_recipe
 from tgv_format.camera_poses import CameraPoses, default_intrinsics
 from tgv_format.clip import Clip
 from tgv_format.flow_tokens import FlowTokens, Tokenizer
+from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Role
 from tgv_format.masks import Masks
 from tgv_format.text import Text
@@ -81,7 +82,7 @@ def still() -> bytes:
 
 
 def everything() -> bytes:
-    """A clip between two keyframes with all sections, then one after the second keyframe."""
+    """A hint, a clip between two keyframes with all sections, then one after the second keyframe."""
     header = small_header(24, 16)
     count = 6
     rng = np.random.default_rng(7)
@@ -106,20 +107,24 @@ def everything() -> bytes:
         curved=False,
         rotation_step=10,
         translation_step=12,
-        intrinsics=np.array(default_intrinsics(24, 16), np.int32),
-        plane=None,
+        intrinsics=np.array(default_intrinsics(24, 16), np.int32) + 1,
+        plane=np.array([0, 3, 200], np.int32),
     )
     labels = np.zeros((count + 1, 4, 6), np.uint8)
     for t in range(count + 1):
         labels[t, 1:3, min(t, 4) : min(t, 4) + 2] = 1
     labels[2:, 3, 5] = 2
-    masks = Masks(labels, np.zeros((count, 2, 2), np.int16), 2)
+    motion = np.zeros((count, 2, 2), np.int16)
+    motion[1, 0] = 1, 0
+    masks = Masks(labels, motion, 2)
+    hint = GeneratorHint("any", bytes(32), Sampler.DDIM, 10, 120, 7)
     clip = Clip(count, points, Text("a boat"), tokens, poses, masks)
     return write(
         header,
         [
             raw_keyframe(header, 0, Role.LEADING, 1),
             raw_keyframe(header, count, Role.TRAILING, 2),
+            hint,
             clip,
             Clip(2),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from conformance.workers import Workers
 from tgv_format.picture import Picture
 from tgv_format.tables import load
 
+DOCUMENT = Path(__file__).parents[1] / "spec" / "tgv.md"
 ELEMENTS = {row["element"]: row for row in load("elements")["elements"]}
 
 
@@ -129,9 +131,7 @@ def plant_symbol(rng: random.Random, right: Reference) -> bool:
     found = divergence.in_trace(right, [json.dumps(record) for record in trace])
     assert found is not None
     names = {row["symbol"]: row["clause"] for row in load("elements")["symbols"]}
-    name = found.element.split(f"{found.section}.")[1] if found.element and found.section else ""
-    while "[" in name:
-        name = name[: name.index("[")] + name[name.index("]") + 1 :]
+    name = re.sub(r"\[\d+\]", "", str(found.element).partition(f"{found.section}.")[2])
     return (found.stage, found.element, found.index, found.clause) == (
         "symbols",
         trace[number]["path"],
@@ -264,26 +264,50 @@ def test_what_is_right_has_no_difference(right: Reference, vector: Vector, pictu
 
 
 def test_every_element_and_symbol_has_a_clause(right: Reference) -> None:
-    """The table knows all that a stream with everything has; hints are not in this one."""
+    """The table has all that a stream with everything has, and no more."""
+    names = {unit.path.split("[")[0] for unit in right.units}
     for unit in right.units:
         kind = unit.path.split("[")[0]
-        names = {
-            ".".join([kind, *(part for part in leaf if isinstance(part, str))]) for leaf in leaves(unit.value)
-        }
-        assert names <= set(ELEMENTS)
+        for leaf in leaves(unit.value):
+            parts = [kind, *(part for part in leaf if isinstance(part, str))]
+            names |= {".".join(parts[:end]) for end in range(2, len(parts) + 1)}
+    assert set(ELEMENTS) == names - {unit.path.split("[")[0] for unit in right.units}
     known = {(row["section"], row["symbol"]) for row in load("elements")["symbols"]}
-    seen = set()
-    for record in right.trace:
-        _, section, name = record["path"].split(".", 2)
-        while "[" in name:
-            name = name[: name.index("[")] + name[name.index("]") + 1 :]
-        seen.add((section, name))
-    assert seen <= known
-    assert known - seen <= {
-        ("masks", "motion.vector"),
-        ("camera_poses", "plane"),
-        ("camera_poses", "intrinsics"),
+    assert known == {
+        (section, re.sub(r"\[\d+\]", "", name))
+        for _, section, name in (record["path"].split(".", 2) for record in right.trace)
     }
+
+
+def test_the_table_has_the_members_of_clause_11_2() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    clause = text[text.index("### 11.2 ") : text.index("### 11.3 ")]
+    rows = {
+        row.split("|")[1].strip(): set(re.findall(r"`(\w+)`", row))
+        for row in re.findall(r"^\|.*", clause, re.M)
+    }
+    kinds = {
+        "sequence header": "sequence",
+        "end of sequence": "end_of_sequence",
+        "generator hint": "generator_hint",
+    }
+    for title, members in rows.items():
+        kind = kinds.get(title, title)
+        prefix = (
+            kind
+            if kind in ("sequence", "keyframe", "clip", *kinds.values())
+            else f"clip.{kind.replace(' ', '_')}"
+        )
+        table = {name.removeprefix(f"{prefix}.") for name in ELEMENTS if name.rpartition(".")[0] == prefix}
+        assert table - {"unit"} <= members, title
+
+
+def test_the_clauses_of_the_table_exist() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    clauses = set(re.findall(r"^#{2,4} (\d[\d.]*) ", text, re.M))
+    rows = [*load("elements")["elements"], *load("elements")["symbols"]]
+    rows += [row["between"] for row in rows if "between" in row]
+    assert {row["clause"] for row in rows} <= clauses
 
 
 # --- Pictures

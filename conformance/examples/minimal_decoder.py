@@ -1,12 +1,13 @@
-"""A second decoder of TGV, written from ``spec/tgv.md`` alone: decoded parameters in plain Python.
+r"""A second decoder of TGV, written from ``spec/tgv.md`` alone: decoded parameters in plain Python.
 
 It needs the standard library only, decodes the container, all headers, trajectories and text, and shares no
 code with the reference decoder. It is the worked example of an adapter for the conformance suite:
 
-    tgv-conformance run --decoder 'python minimal_decoder.py {input} {params}' --expect minimal_decoder.txt
+    tgv-conformance run --decoder 'python minimal_decoder.py {input} {params}' \
+        --expect minimal_decoder.txt
 
-Exit status: 0 decoded; 1 the stream is in error, with the identifier on standard error; 69 the stream uses what
-this decoder does not have: flow tokens, camera poses, masks, and compressed text where there is no ``brotli``.
+Exit status: 0 decoded; 1 the stream is in error, with the identifier on standard error; 69 the stream uses
+what this decoder does not have: flow tokens, camera poses, masks, and compressed text without ``brotli``.
 """
 
 from __future__ import annotations
