@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -65,7 +65,11 @@ INSTEAD: dict[str, str] = {
 }
 
 #: Functions that check on behalf of the function that calls them.
-_HELPERS = {"tgv_format.syntax:Range._check", "tgv_format.flow_tokens:_Code._check", "tgv_format.masks:_Code._check"}
+_HELPERS = {
+    "tgv_format.syntax:Range._check",
+    "tgv_format.flow_tokens:_Code._check",
+    "tgv_format.masks:_Code._check",
+}
 
 #: The end of the data cannot be passed over, except where a section says that it has more bytes than there are.
 _FINAL = "truncated"
@@ -100,11 +104,11 @@ def tolerate(run: Callable[[], T], most: int = 8) -> tuple[T, list[Tolerated]]:
                 return run(), faults
             except TgvError as error:
                 origin = _origin(error)
-                site, frame = _site(origin)
+                site, frames = _site(origin.__traceback__)
                 final = error.identifier == _FINAL and site.function != _SKIPPABLE
                 if final or len(faults) == most:
                     raise
-                stack.enter_context(_disabled(site, frame.f_code.co_filename, origin, error.identifier))
+                stack.enter_context(_disabled(site, frames, origin, error.identifier))
                 # A header that was read in spite of a fault is not the one that would be written.
                 echo = site.function == "tgv_format.sequence:decode" and error.identifier == "non-canonical"
                 if not (echo and any(fault.error.path.startswith("sequence") for fault in faults)):
@@ -118,24 +122,34 @@ def _origin(error: BaseException) -> BaseException:
     return error
 
 
-def _site(error: BaseException) -> tuple[Site, FrameType]:
-    frames: list[TracebackType] = []
-    trace = error.__traceback__
+def _site(trace: TracebackType | None) -> tuple[Site, list[FrameType]]:
+    """The statement that raised, and the frames from its own to the outermost."""
+    inner: list[TracebackType] = []
     while trace is not None:
-        frames.append(trace)
+        inner.insert(0, trace)
         trace = trace.tb_next
-    inner = frames.pop()
-    while _name(inner.tb_frame) in _HELPERS:
-        inner = frames.pop()
-    return Site(_name(inner.tb_frame), inner.tb_lineno), inner.tb_frame
+    while _name(inner[0].tb_frame) in _HELPERS:
+        inner.pop(0)
+    return Site(_name(inner[0].tb_frame), inner[0].tb_lineno), [step.tb_frame for step in inner]
 
 
 def _name(frame: FrameType) -> str:
     return f"{frame.f_globals['__name__']}:{frame.f_code.co_qualname}"
 
 
-def _identity(error: BaseException) -> tuple[Any, ...]:
-    return type(error).__name__, str(error), getattr(error, "element", "")
+def _identity(error: BaseException, frames: Iterable[FrameType]) -> tuple[Any, ...]:
+    """What tells an error from others like it; ``frames`` are those it comes from, the innermost first.
+
+    Errors of headers do not know where the header stands. The functions that decode it do.
+    """
+    offsets = (frame.f_locals["offset"] for frame in frames if "offset" in frame.f_locals)
+    return type(error).__name__, str(error), getattr(error, "element", ""), next(offsets, None)
+
+
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 #: What is passed over at present: the errors, and by function the lines and what is done there instead.
@@ -144,20 +158,20 @@ _lines: dict[str, list[tuple[int, str]]] = {}
 
 
 def _passes(error: BaseException) -> bool:
-    return _identity(error) in _errors
+    return _identity(error, _callers(sys._getframe(1))) in _errors
 
 
 @contextmanager
-def _disabled(site: Site, path: str, error: BaseException, identifier: str) -> Iterator[None]:
+def _disabled(site: Site, frames: list[FrameType], error: BaseException, identifier: str) -> Iterator[None]:
     """Compile the function of ``site`` with ``error`` passed over, for as long as the context lasts."""
     function = _function(site.function)
     instead = INSTEAD.get(f"{site.function} {identifier}", INSTEAD.get(site.function, "pass"))
-    before, identity = function.__code__, _identity(error)
+    before, identity = function.__code__, _identity(error, frames)
     lines = _lines.setdefault(site.function, [])
     function.__globals__["__passes__"] = _passes
     lines.append((site.line, instead))
     _errors.add(identity)
-    function.__code__ = _compiled(path, site.function.partition(":")[2], tuple(lines))
+    function.__code__ = _compiled(before.co_filename, site.function.partition(":")[2], tuple(lines))
     try:
         yield
     finally:

@@ -16,11 +16,15 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="vectors, or patterns of names; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="vectors, or patterns of names; default: all"
+    )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail when anything would be different"
     )
-    parser.add_argument("--encode", action="store_true", help="run the reference encoder where a recipe says so")
+    parser.add_argument(
+        "--encode", action="store_true", help="run the reference encoder where a recipe says so"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -248,7 +248,9 @@ def changed_files(path: Path = LOCK) -> list[str]:
     """Locked files that are missing or not what they were."""
     files = read_lock(path)
     return [
-        name for name, digest in files.items() if not (path.parent / name).is_file() or sha256(path.parent / name) != digest
+        name
+        for name, digest in files.items()
+        if not (path.parent / name).is_file() or sha256(path.parent / name) != digest
     ]
 
 

@@ -75,7 +75,13 @@ def _svt(shown: Picture, frames: int = 1, pixel_format: str = "yuv420p", paramet
 
 
 def scene(
-    name: str, seed: int, width: int, height: int, frames: int, sequence: dict[str, Any] | None = None, **options: Any
+    name: str,
+    seed: int,
+    width: int,
+    height: int,
+    frames: int,
+    sequence: dict[str, Any] | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """The units that the reference encoder makes of a scene: their canonical objects, with payloads."""
     from refenc import encoder

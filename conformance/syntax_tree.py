@@ -207,8 +207,10 @@ class Tree:
         unit, section = self.unit(path), self.section(path)
         node = section or unit
         name = path.split(".", 2 if section else 1)[-1]
-        framing = clip.SECTION_HEADER if section else construct.Struct(
-            *container.UNIT_HEADER.subcons, *container.UNIT_CRC.subcons
+        framing = (
+            clip.SECTION_HEADER
+            if section
+            else construct.Struct(*container.UNIT_HEADER.subcons, *container.UNIT_CRC.subcons)
         )
         for declaration, values in ((framing, node.framing), (node.declaration, node.values)):
             if name in (known for known, _ in elements(declaration, None)):
