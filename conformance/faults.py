@@ -8,8 +8,8 @@ traceback, is compiled again inside a ``try`` that lets this very error pass, an
 code until the run is over. Other elements that use the same function (every range goes through
 ``Range._check``) stay checked, because their errors have other paths.
 
-What a decoder does that does not check is mostly: it goes on. Where it could not, :data:`INSTEAD` says how
-it does: it takes the nearest legal value, skips the unit, or takes a picture that does not decode to be black.
+A decoder that does not check mostly goes on. Where it could not, :data:`INSTEAD` says what it does: it takes
+the nearest legal value, skips the unit, or takes a picture that does not decode to be black.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _HELPERS = {
     "tgv_format.masks:_Code._check",
 }
 
-#: The end of the data cannot be passed over, except where a section says that it has more bytes than there are.
+#: The end of the data cannot be passed over, except where a section announces more bytes than there are.
 _FINAL = "truncated"
 _SKIPPABLE = "tgv_format.clip:split"
 
@@ -84,35 +84,29 @@ class Site:
     line: int
 
 
-@dataclass(frozen=True)
-class Tolerated:
-    """A fault that was passed over."""
+def tolerate(run: Callable[[], T], most: int = 8) -> tuple[T | None, list[TgvError]]:
+    """What ``run`` returns when up to ``most`` checks are disabled, each as it fails, and their errors.
 
-    error: TgvError
-    site: Site
-
-
-def tolerate(run: Callable[[], T], most: int = 8) -> tuple[T, list[Tolerated]]:
-    """What ``run`` returns when up to ``most`` checks are disabled, each as it fails, and which they were.
-
-    Raises the TgvError that remains when a check cannot be disabled, or when there are more.
+    None, when the data ends where ``run`` still needs some: the last error says so. Raises the TgvError that
+    remains when there are more than ``most``.
     """
-    faults: list[Tolerated] = []
+    faults: list[TgvError] = []
     with ExitStack() as stack:
         while True:
             try:
                 return run(), faults
             except TgvError as error:
+                if len(faults) == most:
+                    raise
                 origin = _origin(error)
                 site, frames = _site(origin.__traceback__)
-                final = error.identifier == _FINAL and site.function != _SKIPPABLE
-                if final or len(faults) == most:
-                    raise
-                stack.enter_context(_disabled(site, frames, origin, error.identifier))
                 # A header that was read in spite of a fault is not the one that would be written.
                 echo = site.function == "tgv_format.sequence:decode" and error.identifier == "non-canonical"
-                if not (echo and any(fault.error.path.startswith("sequence") for fault in faults)):
-                    faults.append(Tolerated(error, site))
+                if not (echo and any(fault.path.startswith("sequence") for fault in faults)):
+                    faults.append(error)
+                if error.identifier == _FINAL and site.function != _SKIPPABLE:
+                    return None, faults
+                stack.enter_context(_disabled(site, frames, origin, error.identifier))
 
 
 def _origin(error: BaseException) -> BaseException:

@@ -2,8 +2,8 @@
 
 Streams are written from the parameters in the recipe or patched from another vector; then the reference
 decoder says what they decode to. What the reference encoder makes of a scene depends on the versions of
-OpenCV and libaom. Its decisions (``NAME.units.json``) and AV1 payloads (``assets``) are therefore stored, and made
-anew with ``--encode`` alone, in a checkout.
+OpenCV and libaom. Its decisions (``NAME.units.json``) and AV1 payloads (``assets``) are therefore stored, and
+made anew with ``--encode`` alone, in a checkout.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Run encoders for the parts of the suite that depend on their versions; only in a checkout, with ``tgv[codec]``.
+"""Run encoders for the parts of the suite that depend on their versions; only in a checkout.
 
-``vectors/assets/assets.toml`` describes AV1 payloads of synthetic pictures, a recipe with a table ``encode`` a scene of
-``tests/scenes.py`` and the options of the reference encoder. What comes out is stored beside them.
+``vectors/assets/assets.toml`` describes AV1 payloads of synthetic pictures, a recipe with a table ``encode``
+a scene of ``tests/scenes.py`` and the options of the reference encoder. What comes out is stored beside them.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 :func:`read` takes a valid stream apart, :meth:`Tree.write` puts it together again. Elements that follow from
 others (sizes, CRCs, ``tag.last``) are made anew unless they were given a value. An element is named by its
-path, as in error reports: ``clip[0].trajectories.head.reserved``, ``keyframe[1].frame_number``, ``end.digest``;
-those of the framing are ``unit_type``, ``unit_size`` and ``crc`` of any unit, ``tag.last`` and
-``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` are names for units and sections of all types.
+path, as in error reports: ``clip[0].trajectories.head.reserved``, ``keyframe[1].frame_number``,
+``end.digest``; those of the framing are ``unit_type``, ``unit_size`` and ``crc`` of any unit, ``tag.last``
+and ``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` name units and sections of all types.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Section:
 
 @dataclass
 class Unit:
-    """A unit: the elements of its header, its sections, and ``body``, what comes after them in its payload."""
+    """A unit: the elements of its header, its sections, and ``body``, what comes after them."""
 
     kind: int
     values: dict[str, Value]

@@ -23,7 +23,7 @@ DECIDED, REACHED = "__decided__", "__reached__"
 
 @dataclass(frozen=True)
 class Branch:
-    """One outcome: ``condition``, or the empty string, was ``True``, ``False``, ``entered``, ``handled`` or ``called``."""
+    """One outcome, ``True`` or ``False`` of a ``condition``, or ``entered``, ``handled``, ``called``."""
 
     module: str
     function: str
@@ -59,7 +59,7 @@ class _Instrument(ast.NodeTransformer):
         self._branch(node, what)
         return ast.Expr(self._report(REACHED, node, ast.Constant(what)))
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.path.append(f"{self.path[-1]}.{node.name}".lstrip("."))
         self.generic_visit(node)
         first = int(ast.get_docstring(node) is not None)
@@ -67,13 +67,13 @@ class _Instrument(ast.NodeTransformer):
         self.path.pop()
         return node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         self.path.append(f"{self.path[-1]}.{node.name}".lstrip("."))
         self.generic_visit(node)
         self.path.pop()
         return node
 
-    def visit_If(self, node: Any) -> ast.AST:  # noqa: N802
+    def visit_If(self, node: Any) -> ast.AST:
         node.test = self._condition(node.test)
         return self.generic_visit(node)
 
@@ -83,12 +83,12 @@ class _Instrument(ast.NodeTransformer):
         node.ifs = [self._condition(test) for test in node.ifs]
         return self.generic_visit(node)
 
-    def visit_For(self, node: ast.For) -> ast.AST:  # noqa: N802
+    def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
         node.body.insert(0, self._reached(node, "entered"))
         return node
 
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:  # noqa: N802
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
         self.generic_visit(node)
         node.body.insert(0, self._reached(node, "handled"))
         return node

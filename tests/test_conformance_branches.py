@@ -1,4 +1,4 @@
-"""The vectors alone take every branch of the decoding paths of ``tgv_format`` and of the baseline reconstruction."""
+"""The vectors alone take every branch of decoding in ``tgv_format`` and of the baseline reconstruction."""
 
 from __future__ import annotations
 
