@@ -18,6 +18,9 @@ PROG = "tgv-conformance"
 COMMANDS = {
     "generate": "generate",
     "trace": "trace",
+    "run": "run",
+    "check": "check",
+    "fluster": "fluster",
 }
 
 

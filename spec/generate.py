@@ -136,6 +136,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "context_sets": context_sets,
         "levels": levels,
         "errors": lambda: errors(found),
+        "origins": origins,
         "bounds": bounds,
         "expansion": expansion,
         "worked_example": worked_example,
@@ -367,6 +368,21 @@ def largest_section(level: Level) -> int:
         lattice_log2=0,
     )
     return len(trajectories.encode(points, level.dimension, level.luma_samples // level.dimension, level))
+
+
+def origins() -> str:
+    """Where the elements of the document come from, by clause."""
+    rows = []
+    for row in tables.load("elements")["elements"]:
+        name, between = f"`{row['element']}`", row.get("between")
+        rows.append([name, row["clause"], _coded_in(row)])
+        if between:
+            rows.append([f"{name}, between ends", between["clause"], _coded_in(between)])
+    return table(["element", "clause", "coded in"], rows)
+
+
+def _coded_in(row: dict[str, str]) -> str:
+    return f"`{re.sub(r'{.*?}', 'n', row['symbol'])}`" if "symbol" in row else ""
 
 
 def expansion() -> str:
