@@ -4,7 +4,7 @@
 others (sizes, CRCs, ``tag.last``) are made anew unless they were given a value. An element is named by its
 path, as in error reports: ``clip[0].trajectories.head.reserved``, ``keyframe[1].frame_number``,
 ``end.digest``; those of the framing are ``unit_type``, ``unit_size`` and ``crc`` of any unit, ``tag.last``
-and ``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` name units and sections of all types.
+and ``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` name those of all types.
 """
 
 from __future__ import annotations
