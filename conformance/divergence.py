@@ -82,9 +82,49 @@ def in_parameters(reference: Reference, written: bytes) -> Divergence | None:
         return _form("11.2", expected, written, f"not JSON: {error}")
     if not isinstance(got, list):
         return _form("11.2", expected, written, "the document is no array")
-    for unit, value in zip(reference.units, [*got, *[None] * len(reference.units)], strict=False):
+    if (found := _in_units(reference, got)) is not None:
+        return found
+    if len(got) > len(reference.units):
+        last = reference.units[-1]
+        return Divergence(
+            "parameters", "11.2", last.path, len(reference.units), len(got), detail="units in the document"
+        )
+    return _form("11.1", expected, written, "the values are right, their form is not")
+
+
+def in_part(reference: Reference, written: bytes) -> Divergence | None:
+    """The first difference in the beginning of a document, as a decoder leaves it that refused the stream.
+
+    Where all lines are right, that is the first unit that has none; None if there is one for each.
+    """
+    got = []
+    for line in written.splitlines()[1:]:
+        try:
+            got.append(json.loads(line.rstrip(b","), parse_constant=_no_number))
+        except (ValueError, RecursionError):
+            break
+    return _in_units(reference, got)
+
+
+def _in_units(reference: Reference, got: list[Any]) -> Divergence | None:
+    """The first unit of the stream whose element differs or is not there."""
+    for number, unit in enumerate(reference.units):
+        if number == len(got):
+            row = _ELEMENTS[_kind(unit)]
+            return Divergence(
+                "parameters",
+                row["clause"],
+                unit.path,
+                unit.value["unit"],
+                _ABSENT,
+                element=unit.path,
+                index=[],
+                bit_offset=8 * unit.offset,
+                detail="the document ends before it",
+            )
+        value = got[number]
         if not isinstance(value, dict) or value.get("unit") != unit.value["unit"]:
-            name = value.get("unit") if isinstance(value, dict) else _ABSENT if value is None else value
+            name = value.get("unit", _ABSENT) if isinstance(value, dict) else value
             clause = _ELEMENTS[f"{_kind(unit)}.unit"]["clause"]
             return Divergence(
                 "parameters",
@@ -99,12 +139,7 @@ def in_parameters(reference: Reference, written: bytes) -> Divergence | None:
             )
         if not same(unit.value, value):
             return _in_unit(reference, unit, value)
-    if len(got) > len(reference.units):
-        last = reference.units[-1]
-        return Divergence(
-            "parameters", "11.2", last.path, len(reference.units), len(got), detail="units in the document"
-        )
-    return _form("11.1", expected, written, "the values are right, their form is not")
+    return None
 
 
 def _no_number(name: str) -> None:

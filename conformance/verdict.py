@@ -80,12 +80,12 @@ def judge(
         return Verdict.UNSUPPORTED, outcome.message, None
     if outcome.code == decoder.REJECTED and outcome.error is not None:
         if vector.valid:
-            return Verdict.REJECTED_VALID, outcome.message, None
+            return Verdict.REJECTED_VALID, *_what_was_left(vector, outputs, outcome.message)
         if outcome.error in vector.errors:
             return Verdict.PASS, "", None
         return Verdict.WRONG_ERROR, f"{' or '.join(vector.errors)} expected, {outcome.error} reported", None
     if outcome.code != decoder.DECODED:
-        return Verdict.CRASH, _crash(outcome), None
+        return Verdict.CRASH, *_what_was_left(vector, outputs, _crash(outcome))
     if not vector.valid:
         return Verdict.ACCEPTED_INVALID, f"{' or '.join(vector.errors)} expected, decoded", None
     for name, path in outputs.items():
@@ -102,6 +102,18 @@ def judge(
     if found is None:
         return Verdict.PASS, "", None
     return Verdict.WRONG_OUTPUT, found.sentence(), found
+
+
+def _what_was_left(vector: Vector, outputs: dict[str, Path], message: str) -> tuple[str, Divergence | None]:
+    """Where a decoder that did not finish a valid stream left the path, by the document that it had begun."""
+    path = outputs.get("params")
+    if not vector.valid or path is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        return message, None
+    try:
+        found = divergence.in_part(reference.load(vector), path.read_bytes())
+    except reference.ReferenceError:
+        return message, None
+    return "\n".join([message, *([found.sentence()] if found else [])]), found
 
 
 def _crash(outcome: Outcome) -> str:

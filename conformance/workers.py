@@ -102,10 +102,7 @@ class Workers:
             if self._tracer is not None and (lost or (found is not None and found.stage == "parameters")):
                 symbol = self._first_symbol(self._tracer, vector, Path(folder, "trace"))
                 if symbol is not None:
-                    found, message = (
-                        symbol,
-                        "\n".join(filter(None, (message if lost else "", symbol.sentence()))),
-                    )
+                    found, message = symbol, f"{message}\n{symbol.sentence()}"
         classes = tuple(sorted(set(vector.classes) & set(self.classes)))
         return Result(vector, verdict, classes, outcome.seconds, message, outcome.error, found)
 

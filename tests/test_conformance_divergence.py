@@ -265,13 +265,13 @@ def test_what_is_right_has_no_difference(right: Reference, vector: Vector, pictu
 
 def test_every_element_and_symbol_has_a_clause(right: Reference) -> None:
     """The table has all that a stream with everything has, and no more."""
-    names = {unit.path.split("[")[0] for unit in right.units}
+    names = set()
     for unit in right.units:
         kind = unit.path.split("[")[0]
         for leaf in leaves(unit.value):
             parts = [kind, *(part for part in leaf if isinstance(part, str))]
-            names |= {".".join(parts[:end]) for end in range(2, len(parts) + 1)}
-    assert set(ELEMENTS) == names - {unit.path.split("[")[0] for unit in right.units}
+            names |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    assert set(ELEMENTS) == names
     known = {(row["section"], row["symbol"]) for row in load("elements")["symbols"]}
     assert known == {
         (section, re.sub(r"\[\d+\]", "", name))
@@ -308,6 +308,50 @@ def test_the_clauses_of_the_table_exist() -> None:
     rows = [*load("elements")["elements"], *load("elements")["symbols"]]
     rows += [row["between"] for row in rows if "between" in row]
     assert {row["clause"] for row in rows} <= clauses
+
+
+# --- Documents of decoders that refuse a valid stream
+
+
+@pytest.mark.parametrize(
+    ("cut", "element", "got"),
+    [
+        (lambda text: text.split(b'{"digest"')[0], "end_of_sequence", "absent"),
+        (
+            lambda text: text.split(b'{"frame_count":2')[0] + b'{"frame_count":3,"unit":"clip"}',
+            "clip[1].frame_count",
+            3,
+        ),
+        (lambda text: text[: text.index(b'"masks"')], "clip[0]", "absent"),
+        (lambda text: b"", "sequence", "absent"),
+        (lambda text: b"\xff[[[", "sequence", "absent"),
+    ],
+)
+def test_what_was_left_is_looked_at(
+    right: Reference, cut: Callable[[bytes], bytes], element: str, got: Any
+) -> None:
+    text = reference.document([unit.value for unit in right.units])
+    found = divergence.in_part(right, cut(text))
+    assert found is not None
+    assert (found.element, found.got) == (element, got)
+    assert divergence.in_part(right, text) is None
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(1, Verdict.REJECTED_VALID), (-11, Verdict.CRASH)])
+def test_a_refused_stream_is_located(
+    vector: Vector, right: Reference, tmp_path: Path, code: int, verdict: Verdict
+) -> None:
+    """A decoder whose parameters are wrong refuses the stream, because the digest is not the right one."""
+    path = tmp_path / "params"
+    data = changed(right, ("masks", "scale_log2"), 3)
+    path.write_bytes(data[: data.index(b'{"digest"')])
+    outcome = Outcome(code, 0.1, error="digest-mismatch" if code == 1 else None, message="digest-mismatch")
+    found, message, where = judge(vector, outcome, {"params": path}, (1, 2))
+    assert found is verdict
+    assert where is not None
+    assert where.element == "clip[0].masks.scale_log2"
+    assert "digest-mismatch" in message
+    assert "clause 9.6.1" in message
 
 
 # --- Pictures

@@ -18,6 +18,7 @@ import math
 import struct
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,15 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-def decode(data: bytes) -> list[dict[str, Any]]:
-    """The objects of clause 11.2 of all units."""
+def decode(data: bytes) -> Iterator[dict[str, Any]]:
+    """The objects of clause 11.2 of all units, as they are decoded."""
     require(data[:8] == SIGNATURE, "bad-magic")
     file = Bytes(data)
     file.take(8)
     kind, payload = read_unit(file, crc=True, limit=64)
     require(kind == SEQUENCE, "unit-order")
     header = sequence_header(payload)
-    document = [header]
+    yield header
     digest = hashlib.sha256(canonical(header) + b"\n")
     limit = LEVELS[header["level"]]["unit_bytes"]
     frames, pending = 0, None
@@ -115,13 +116,12 @@ def decode(data: bytes) -> list[dict[str, Any]]:
         kind, payload = read_unit(file, bool(header["crc"]), limit)
         require(kind != SEQUENCE, "unit-order")
         if kind == GENERATOR_HINT:
-            document.append(generator_hint(payload))
+            yield generator_hint(payload)
             continue
         if kind not in (KEYFRAME, CLIP, END):
             require(bool(kind & ANCILLARY), "unknown-critical")
             continue
         unit = {KEYFRAME: keyframe, CLIP: lambda p: clip(p, header), END: end_of_sequence}[kind](payload)
-        document.append(unit)
         # Clause 5.3.
         if kind == CLIP:
             require(frames > 0, "unit-order")
@@ -140,7 +140,9 @@ def decode(data: bytes) -> list[dict[str, Any]]:
             require(unit["frame_count"] == frames, "frame-number")
             require(unit["digest"] == digest.hexdigest()[:16], "digest-mismatch")
             require(file.left() == 0, "trailing-data")
-            return document
+        yield unit
+        if kind == END:
+            return
         digest.update(canonical(unit) + b"\n")
 
 
@@ -596,15 +598,18 @@ def main(arguments: list[str]) -> int:
         print("usage: minimal_decoder.py FILE.tgv PARAMS.json", file=sys.stderr)
         return 2
     stream, params = arguments
-    try:
-        document = decode(Path(stream).read_bytes())
-    except StreamError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except UnsupportedError as error:
-        print(f"unsupported: {error}", file=sys.stderr)
-        return 69
-    Path(params).write_bytes(b"[\n" + b",\n".join(map(canonical, document)) + b"\n]\n")
+    # What was decoded before an error is left there: the runner looks where it went wrong.
+    with open(params, "wb") as file:
+        try:
+            for number, unit in enumerate(decode(Path(stream).read_bytes())):
+                file.write((b",\n" if number else b"[\n") + canonical(unit))
+        except StreamError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except UnsupportedError as error:
+            print(f"unsupported: {error}", file=sys.stderr)
+            return 69
+        file.write(b"\n]\n")
     return 0
 
 

@@ -26,7 +26,7 @@ def answer(request: dict[str, str]) -> dict[str, object]:
         words += ["--params", "-"]
     log = io.StringIO()
     with contextlib.redirect_stderr(log), contextlib.redirect_stdout(io.StringIO()):
-        status = cli.main([*words, "--threads", "1"])
+        status = cli.main([*words, "--partial", "--threads", "1"])
     message = log.getvalue().strip()
     return {"id": request["id"], "status": status, "error": reported_error(message), "message": message}
 
