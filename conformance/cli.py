@@ -1,7 +1,7 @@
 """Command line of the conformance suite: a sub-command is a module of :data:`COMMANDS`.
 
-Such a module has a docstring, whose first line is the help; ``add_arguments(parser)``; and ``main(args)``, which returns the exit
-status. It imports what is heavy inside ``main``.
+Such a module has a docstring, whose first line is the help; ``add_arguments(parser)``; and ``main(args)``,
+which returns the exit status. It imports what is heavy inside ``main``.
 """
 
 from __future__ import annotations

@@ -28,18 +28,18 @@ Factory = Callable[[str, bytes, int, str], Any]
 @contextmanager
 def opened_by(factory: Factory) -> Iterator[None]:
     """Sections are decoded by the coder that ``factory`` makes of section, data, offset and path."""
-    originals = [module.open_decoder for module in SECTIONS]
+    originals = [vars(module)["open_decoder"] for module in SECTIONS]
 
     def open_decoder(section: str, data: bytes, offset: int, path: str, trace: object) -> Any:
         return factory(section, data, offset, path)
 
     for module in SECTIONS:
-        module.open_decoder = open_decoder
+        vars(module)["open_decoder"] = open_decoder
     try:
         yield
     finally:
         for module, original in zip(SECTIONS, originals, strict=True):
-            module.open_decoder = original
+            vars(module)["open_decoder"] = original
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,5 @@ def invalid(data: bytes, classes: tuple[int, ...]) -> Row:
 
 
 def faults(data: bytes, classes: tuple[int, ...]) -> list[TgvError]:
-    """All faults that the reference decoder passes over until it accepts the stream.
-
-    Raises the TgvError of the first that cannot be passed over.
-    """
-    _, found = tolerate(lambda: decode(data, classes))
-    return [fault.error for fault in found]
+    """All faults that the reference decoder finds in a stream when it passes over each."""
+    return tolerate(lambda: decode(data, classes))[1]

@@ -8,8 +8,8 @@ traceback, is compiled again inside a ``try`` that lets this very error pass, an
 code until the run is over. Other elements that use the same function (every range goes through
 ``Range._check``) stay checked, because their errors have other paths.
 
-What a decoder does that does not check is mostly: it goes on. Where it could not, :data:`INSTEAD` says how
-it does: it takes the nearest legal value, skips the unit, or takes a picture that does not decode to be black.
+A decoder that does not check mostly goes on. Where it could not, :data:`INSTEAD` says what it does: it takes
+the nearest legal value, skips the unit, or takes a picture that does not decode to be black.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -65,9 +65,13 @@ INSTEAD: dict[str, str] = {
 }
 
 #: Functions that check on behalf of the function that calls them.
-_HELPERS = {"tgv_format.syntax:Range._check", "tgv_format.flow_tokens:_Code._check", "tgv_format.masks:_Code._check"}
+_HELPERS = {
+    "tgv_format.syntax:Range._check",
+    "tgv_format.flow_tokens:_Code._check",
+    "tgv_format.masks:_Code._check",
+}
 
-#: The end of the data cannot be passed over, except where a section says that it has more bytes than there are.
+#: The end of the data cannot be passed over, except where a section announces more bytes than there are.
 _FINAL = "truncated"
 _SKIPPABLE = "tgv_format.clip:split"
 
@@ -80,35 +84,29 @@ class Site:
     line: int
 
 
-@dataclass(frozen=True)
-class Tolerated:
-    """A fault that was passed over."""
+def tolerate(run: Callable[[], T], most: int = 8) -> tuple[T | None, list[TgvError]]:
+    """What ``run`` returns when up to ``most`` checks are disabled, each as it fails, and their errors.
 
-    error: TgvError
-    site: Site
-
-
-def tolerate(run: Callable[[], T], most: int = 8) -> tuple[T, list[Tolerated]]:
-    """What ``run`` returns when up to ``most`` checks are disabled, each as it fails, and which they were.
-
-    Raises the TgvError that remains when a check cannot be disabled, or when there are more.
+    None, when the data ends where ``run`` still needs some: the last error says so. Raises the TgvError that
+    remains when there are more than ``most``.
     """
-    faults: list[Tolerated] = []
+    faults: list[TgvError] = []
     with ExitStack() as stack:
         while True:
             try:
                 return run(), faults
             except TgvError as error:
-                origin = _origin(error)
-                site, frame = _site(origin)
-                final = error.identifier == _FINAL and site.function != _SKIPPABLE
-                if final or len(faults) == most:
+                if len(faults) == most:
                     raise
-                stack.enter_context(_disabled(site, frame.f_code.co_filename, origin, error.identifier))
+                origin = _origin(error)
+                site, frames = _site(origin.__traceback__)
                 # A header that was read in spite of a fault is not the one that would be written.
                 echo = site.function == "tgv_format.sequence:decode" and error.identifier == "non-canonical"
-                if not (echo and any(fault.error.path.startswith("sequence") for fault in faults)):
-                    faults.append(Tolerated(error, site))
+                if not (echo and any(fault.path.startswith("sequence") for fault in faults)):
+                    faults.append(error)
+                if error.identifier == _FINAL and site.function != _SKIPPABLE:
+                    return None, faults
+                stack.enter_context(_disabled(site, frames, origin, error.identifier))
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -118,24 +116,34 @@ def _origin(error: BaseException) -> BaseException:
     return error
 
 
-def _site(error: BaseException) -> tuple[Site, FrameType]:
-    frames: list[TracebackType] = []
-    trace = error.__traceback__
+def _site(trace: TracebackType | None) -> tuple[Site, list[FrameType]]:
+    """The statement that raised, and the frames from its own to the outermost."""
+    inner: list[TracebackType] = []
     while trace is not None:
-        frames.append(trace)
+        inner.insert(0, trace)
         trace = trace.tb_next
-    inner = frames.pop()
-    while _name(inner.tb_frame) in _HELPERS:
-        inner = frames.pop()
-    return Site(_name(inner.tb_frame), inner.tb_lineno), inner.tb_frame
+    while _name(inner[0].tb_frame) in _HELPERS:
+        inner.pop(0)
+    return Site(_name(inner[0].tb_frame), inner[0].tb_lineno), [step.tb_frame for step in inner]
 
 
 def _name(frame: FrameType) -> str:
     return f"{frame.f_globals['__name__']}:{frame.f_code.co_qualname}"
 
 
-def _identity(error: BaseException) -> tuple[Any, ...]:
-    return type(error).__name__, str(error), getattr(error, "element", "")
+def _identity(error: BaseException, frames: Iterable[FrameType]) -> tuple[Any, ...]:
+    """What tells an error from others like it; ``frames`` are those it comes from, the innermost first.
+
+    Errors of headers do not know where the header stands. The functions that decode it do.
+    """
+    offsets = (frame.f_locals["offset"] for frame in frames if "offset" in frame.f_locals)
+    return type(error).__name__, str(error), getattr(error, "element", ""), next(offsets, None)
+
+
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 #: What is passed over at present: the errors, and by function the lines and what is done there instead.
@@ -144,20 +152,20 @@ _lines: dict[str, list[tuple[int, str]]] = {}
 
 
 def _passes(error: BaseException) -> bool:
-    return _identity(error) in _errors
+    return _identity(error, _callers(sys._getframe(1))) in _errors
 
 
 @contextmanager
-def _disabled(site: Site, path: str, error: BaseException, identifier: str) -> Iterator[None]:
+def _disabled(site: Site, frames: list[FrameType], error: BaseException, identifier: str) -> Iterator[None]:
     """Compile the function of ``site`` with ``error`` passed over, for as long as the context lasts."""
     function = _function(site.function)
     instead = INSTEAD.get(f"{site.function} {identifier}", INSTEAD.get(site.function, "pass"))
-    before, identity = function.__code__, _identity(error)
+    before, identity = function.__code__, _identity(error, frames)
     lines = _lines.setdefault(site.function, [])
     function.__globals__["__passes__"] = _passes
     lines.append((site.line, instead))
     _errors.add(identity)
-    function.__code__ = _compiled(path, site.function.partition(":")[2], tuple(lines))
+    function.__code__ = _compiled(before.co_filename, site.function.partition(":")[2], tuple(lines))
     try:
         yield
     finally:

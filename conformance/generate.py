@@ -2,8 +2,8 @@
 
 Streams are written from the parameters in the recipe or patched from another vector; then the reference
 decoder says what they decode to. What the reference encoder makes of a scene depends on the versions of
-OpenCV and libaom. Its decisions (``NAME.units.json``) and AV1 payloads (``assets``) are therefore stored, and made
-anew with ``--encode`` alone, in a checkout.
+OpenCV and libaom. Its decisions (``NAME.units.json``) and AV1 payloads (``assets``) are therefore stored, and
+made anew with ``--encode`` alone, in a checkout.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="vectors, or patterns of names; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="vectors, or patterns of names; default: all"
+    )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail when anything would be different"
     )
-    parser.add_argument("--encode", action="store_true", help="run the reference encoder where a recipe says so")
+    parser.add_argument(
+        "--encode", action="store_true", help="run the reference encoder where a recipe says so"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

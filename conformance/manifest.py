@@ -84,8 +84,8 @@ class Planes:
 class Expectation:
     """What a decoder gives for a valid stream.
 
-    ``document_sha256`` is that of the whole document of clause 11.2, ``document`` the text itself, or None where
-    it is large and has to be made by the reference decoder. ``frames`` are the MD5s of clause 11.4 in order.
+    ``document_sha256`` is that of the whole document of clause 11.2, ``document`` the text itself, or None
+    where it is large and has to be made by the reference decoder. ``frames`` are the MD5s of clause 11.4.
     """
 
     document_sha256: str
@@ -97,7 +97,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Fault:
-    """Where the reference decoder finds the fault of an invalid stream: informative but for ``identifier``."""
+    """Where the reference decoder finds the fault of an invalid stream; the place is informative."""
 
     identifier: str
     offset: int
@@ -108,9 +108,10 @@ class Fault:
 class Vector:
     """One vector.
 
-    ``clauses`` are those of its requirements. ``classes`` are the conformance classes (1 syntax, 2 parameters, 3 keyframes, 4 baseline) that it tells
-    something about; for an invalid vector those whose decoders have to find the fault. ``errors`` are the
-    identifiers that a decoder may report, none for a valid vector. ``base`` is the vector it differs from.
+    ``clauses`` are those of its requirements. ``classes`` are the conformance classes (1 syntax,
+    2 parameters, 3 keyframes, 4 baseline) that it tells something about; for an invalid vector those whose
+    decoders have to find the fault. ``errors`` are the identifiers that a decoder may report, none for a
+    valid vector. ``base`` is the vector it differs from.
     """
 
     name: str
@@ -248,7 +249,9 @@ def changed_files(path: Path = LOCK) -> list[str]:
     """Locked files that are missing or not what they were."""
     files = read_lock(path)
     return [
-        name for name, digest in files.items() if not (path.parent / name).is_file() or sha256(path.parent / name) != digest
+        name
+        for name, digest in files.items()
+        if not (path.parent / name).is_file() or sha256(path.parent / name) != digest
     ]
 
 

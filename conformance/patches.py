@@ -2,27 +2,28 @@
 
 Every ``[[patch]]`` of a recipe is a table with one of these members:
 
-``set``       a table of elements and values, numbers or bytes in hexadecimal that stand in place of the element
-``size``      ``{at = ELEMENT, add = n, bytes = n}``: a ``unit_size`` or ``section_size``, ``add`` more than it is, in
-              ``bytes`` bytes, whether it needs them or not
+``set``       a table of elements and values, numbers, or bytes in hexadecimal instead
+``size``      ``{at = ELEMENT, add = n, bytes = n}``: a ``unit_size`` or ``section_size``, ``add`` more than
+              it is, in ``bytes`` bytes, whether it needs them or not
 ``checksum``  a unit whose CRC stays what it is in the base; this patch comes before those of the unit
 ``keep``      names of elements of the end of the sequence that are not worked out anew
-``values``    entropy-coded values of a section: ``{at = SECTION, ELEMENT = {SET = [values]}}``; the section is
-              encoded anew with all values of that element and context set replaced
-``beyond``    ``{at = SECTION, symbol = n}``: after ``n`` symbols the message leaves the interval of all symbols
+``values``    entropy-coded values of a section: ``{at = SECTION, ELEMENT = {SET = [values]}}``; the section
+              is encoded anew with all values of that element and context set replaced
+``beyond``    ``{at = SECTION, symbol = n}``: after ``n`` symbols the message leaves the intervals of all
 ``body``      ``{at = PLACE, bytes = "hex"}``: what follows the header of a unit or section
 ``asset``     ``{at = PLACE, name = "NAME.obu"}``: a file of ``vectors/assets`` as body
-``brotli``    ``{at = PLACE, bytes = "hex"}``: a Brotli stream of the bytes as body; ``times`` repeats the bytes
+``brotli``    ``{at = PLACE, bytes = "hex"}``: a Brotli stream of the bytes; ``times`` repeats the bytes
 ``append``    ``{at = PLACE, bytes = "hex"}``: more of it; ``times`` repeats the bytes
 ``cut``       ``{at = PLACE, keep = n}``: ``n`` bytes of it, or all but ``-n``
 ``flip``      ``{at = PLACE, byte = i, mask = m}``: an exclusive or on byte ``i``
-``splice``    ``{at = PLACE, byte = i, count = n, bytes = "hex"}``: other bytes in place of ``n`` from byte ``i`` on
+``splice``    ``{at = PLACE, byte = i, count = n, bytes = "hex"}``: other bytes instead of ``n`` from ``i`` on
 ``remove``    a unit or section
 ``copy``      ``{from = PLACE, to = PLACE}``: before unit or section ``to``, which may be one past the last
 ``move``      the same, without leaving it where it was
-``insert``    ``{at = PLACE, unit = type, body = "hex"}`` or ``{at = PLACE, section = type, ...}``, also ``ancillary``
+``insert``    ``{at = PLACE, unit = type, body = "hex"}``, or ``section`` and ``ancillary`` for ``unit``
 
-Places are paths of :mod:`conformance.syntax_tree`, or ``file``, whose bytes are those of the finished stream.
+Places are paths of :mod:`conformance.syntax_tree`, or ``file``, whose bytes are those of the finished
+stream.
 """
 
 from __future__ import annotations
@@ -72,11 +73,9 @@ def apply(base: bytes, patches: list[Row]) -> bytes:
 
 def _end(tree: Tree, before: dict[str, Value]) -> None:
     ends = [unit for unit in tree.units if unit.kind == container.UnitType.END]
-    try:
-        (frames, digest), _ = tolerate(lambda: measure(tree.write()))
-    except TgvError:
-        return
-    for name, value in (("frame_count", frames), ("digest", digest)):
+    found, _ = tolerate(lambda: measure(tree.write()))
+    values: tuple[Value, ...] = found or ()
+    for name, value in zip(("frame_count", "digest"), values, strict=False):
         for end in ends:
             if end.values[name] == before.get(name):
                 end.values[name] = value

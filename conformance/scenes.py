@@ -1,7 +1,7 @@
-"""Run encoders for the parts of the suite that depend on their versions; only in a checkout, with ``tgv[codec]``.
+"""Run encoders for the parts of the suite that depend on their versions; only in a checkout.
 
-``vectors/assets/assets.toml`` describes AV1 payloads of synthetic pictures, a recipe with a table ``encode`` a scene of
-``tests/scenes.py`` and the options of the reference encoder. What comes out is stored beside them.
+``vectors/assets/assets.toml`` describes AV1 payloads of synthetic pictures, a recipe with a table ``encode``
+a scene of ``tests/scenes.py`` and the options of the reference encoder. What comes out is stored beside them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,13 @@ def _svt(shown: Picture, frames: int = 1, pixel_format: str = "yuv420p", paramet
 
 
 def scene(
-    name: str, seed: int, width: int, height: int, frames: int, sequence: dict[str, Any] | None = None, **options: Any
+    name: str,
+    seed: int,
+    width: int,
+    height: int,
+    frames: int,
+    sequence: dict[str, Any] | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """The units that the reference encoder makes of a scene: their canonical objects, with payloads."""
     from refenc import encoder

@@ -1,9 +1,9 @@
 """From the parameters of a recipe to a stream.
 
-A recipe describes a sequence by the members of the canonical JSON objects (clause 11.2): a table ``sequence`` and a
-list of ``unit``. What can be worked out may be left out: frame numbers, the level, what points see. A keyframe has a
-``picture`` instead of a payload, or the name of a file in ``vectors/assets``. A section may be the name of a seeded
-``generator`` and its arguments. Random numbers are those of :meth:`random.Random.random`, which Python keeps as it is.
+A recipe describes a sequence by the members of the canonical JSON objects (clause 11.2): a table ``sequence``
+and a list of ``unit``. What can be worked out may be left out: frame numbers, the level, what points see. A
+keyframe has a ``picture`` instead of a payload, or the name of a file in ``vectors/assets``. A section may be
+the name of a seeded ``generator`` and its arguments.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _hint(row: Row) -> GeneratorHint:
 
 
 def picture(width: int, height: int, pattern: str, shift: int = 0, seed: int = 0) -> Picture:
-    """``gradient`` moved ``shift`` luma samples to the right, ``noise``, ``flat`` of sample value ``seed``, ``stripes``."""
+    """``gradient`` or ``stripes`` moved ``shift`` samples right, ``noise``, or ``flat`` of value ``seed``."""
     if pattern == "noise":
         draw = random.Random(seed)
         half, rows = chroma_size(width, height)

@@ -2,9 +2,9 @@
 
 :func:`read` takes a valid stream apart, :meth:`Tree.write` puts it together again. Elements that follow from
 others (sizes, CRCs, ``tag.last``) are made anew unless they were given a value. An element is named by its
-path, as in error reports: ``clip[0].trajectories.head.reserved``, ``keyframe[1].frame_number``, ``end.digest``;
-those of the framing are ``unit_type``, ``unit_size`` and ``crc`` of any unit, ``tag.last`` and
-``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` are names for units and sections of all types.
+path, as in error reports: ``clip[0].trajectories.head.reserved``, ``keyframe[1].frame_number``,
+``end.digest``; those of the framing are ``unit_type``, ``unit_size`` and ``crc`` of any unit, ``tag.last``
+and ``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` name those of all types.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Section:
 
 @dataclass
 class Unit:
-    """A unit: the elements of its header, its sections, and ``body``, what comes after them in its payload."""
+    """A unit: the elements of its header, its sections, and ``body``, what comes after them."""
 
     kind: int
     values: dict[str, Value]
@@ -207,8 +207,10 @@ class Tree:
         unit, section = self.unit(path), self.section(path)
         node = section or unit
         name = path.split(".", 2 if section else 1)[-1]
-        framing = clip.SECTION_HEADER if section else construct.Struct(
-            *container.UNIT_HEADER.subcons, *container.UNIT_CRC.subcons
+        framing = (
+            clip.SECTION_HEADER
+            if section
+            else construct.Struct(*container.UNIT_HEADER.subcons, *container.UNIT_CRC.subcons)
         )
         for declaration, values in ((framing, node.framing), (node.declaration, node.values)):
             if name in (known for known, _ in elements(declaration, None)):

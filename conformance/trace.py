@@ -1,7 +1,7 @@
 """Show which vectors and tests every requirement leads to, and the other way round.
 
-A vector names its requirements in its recipe, a test in a marker: ``@pytest.mark.requirement("TGV-FLW-6")``. The
-tests are those of a checkout; an installed suite knows the vectors alone.
+A vector names its requirements in its recipe, a test in a marker: ``@pytest.mark.requirement("TGV-FLW-6")``.
+The tests are those of a checkout; an installed suite knows the vectors alone.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def requirements() -> list[Requirement]:
 
 
 def marked(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Tests (``file::function``) with the requirements in their markers; none where there is no such folder."""
+    """Tests (``file::function``) with the requirements in their markers."""
     for path in sorted(folder.glob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
@@ -78,7 +78,7 @@ def marked(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _named(mark: ast.expr) -> Iterator[str]:
     if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.requirement":
-        yield from (argument.value for argument in mark.args if isinstance(argument, ast.Constant))
+        yield from map(str, map(ast.literal_eval, mark.args))
 
 
 STYLE = """

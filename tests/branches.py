@@ -7,59 +7,59 @@ report its outcome, every loop whether it was entered, and every handler and fun
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from typing import Any
 
-HIT = "__hit__"
+import pytest
+
+DECIDED, REACHED = "__decided__", "__reached__"
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One outcome of a condition: ``what`` is ``True``, ``False``, ``entered``, ``handled`` or ``called``."""
+    """One outcome, ``True`` or ``False`` of a ``condition``, or ``entered``, ``handled``, ``called``."""
 
     module: str
     function: str
     line: int
+    column: int
     what: str
+    condition: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{self.module}:{self.line} ({self.function or 'module'}): never {self.what}"
+        return f"{self.module}:{self.line} ({self.function or 'module'}) {self.condition} never {self.what}"
 
 
 class _Instrument(ast.NodeTransformer):
     def __init__(self, module: str, branches: set[Branch]) -> None:
         self.module, self.branches, self.path = module, branches, [""]
 
-    def _branch(self, node: Any, what: str) -> Branch:
-        branch = Branch(self.module, self.path[-1], node.lineno, what)
-        self.branches.add(branch)
-        return branch
+    def _report(self, name: str, node: Any, value: ast.expr) -> ast.Call:
+        place = [self.module, self.path[-1], node.lineno, node.col_offset]
+        return ast.Call(ast.Name(name, ast.Load()), [*map(ast.Constant, place), value], [])
 
-    def _call(self, node: Any, *arguments: ast.expr) -> ast.Call:
-        function = ast.Constant(self.path[-1])
-        return ast.Call(
-            ast.Name(HIT, ast.Load()),
-            [ast.Constant(self.module), function, ast.Constant(node.lineno), *arguments],
-            [],
-        )
+    def _branch(self, node: Any, what: str, condition: str = "") -> None:
+        self.branches.add(Branch(self.module, self.path[-1], node.lineno, node.col_offset, what, condition))
 
     def _condition(self, test: ast.expr) -> ast.expr:
         if isinstance(test, ast.Constant):
             return test
-        self._branch(test, "True")
-        self._branch(test, "False")
-        return self._call(test, test)
+        text = ast.unparse(test)
+        self._branch(test, "True", text)
+        self._branch(test, "False", text)
+        return self._report(DECIDED, test, test)
 
     def _reached(self, node: Any, what: str) -> ast.Expr:
         self._branch(node, what)
-        return ast.Expr(self._call(node, ast.Constant(what)))
+        return ast.Expr(self._report(REACHED, node, ast.Constant(what)))
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.path.append(f"{self.path[-1]}.{node.name}".lstrip("."))
         self.generic_visit(node)
         first = int(ast.get_docstring(node) is not None)
@@ -67,30 +67,28 @@ class _Instrument(ast.NodeTransformer):
         self.path.pop()
         return node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         self.path.append(f"{self.path[-1]}.{node.name}".lstrip("."))
         self.generic_visit(node)
         self.path.pop()
         return node
 
-    def visit_If(self, node: Any) -> ast.AST:  # noqa: N802
-        self.generic_visit(node)
+    def visit_If(self, node: Any) -> ast.AST:
         node.test = self._condition(node.test)
-        return node
+        return self.generic_visit(node)
 
     visit_While = visit_IfExp = visit_If  # noqa: N815
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        self.generic_visit(node)
         node.ifs = [self._condition(test) for test in node.ifs]
-        return node
+        return self.generic_visit(node)
 
-    def visit_For(self, node: ast.For) -> ast.AST:  # noqa: N802
+    def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
         node.body.insert(0, self._reached(node, "entered"))
         return node
 
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:  # noqa: N802
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
         self.generic_visit(node)
         node.body.insert(0, self._reached(node, "handled"))
         return node
@@ -144,18 +142,18 @@ def measure(
 ) -> tuple[set[Branch], set[Branch]]:
     """All branches of ``modules``, and those that ``run`` takes, which imports ``packages`` by itself."""
     branches: set[Branch] = set()
-    taken: set[tuple[str, str, int, str]] = set()
+    taken: set[Branch] = set()
 
-    def hit(module: str, function: str, line: int, value: Any) -> Any:
-        taken.add((module, function, line, value if isinstance(value, str) else str(bool(value))))
+    def decided(module: str, function: str, line: int, column: int, value: Any) -> Any:
+        taken.add(Branch(module, function, line, column, str(bool(value))))
         return value
 
-    import builtins
+    def reached(module: str, function: str, line: int, column: int, what: str) -> None:
+        taken.add(Branch(module, function, line, column, what))
 
-    setattr(builtins, HIT, hit)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builtins, DECIDED, decided, raising=False)
+        patch.setattr(builtins, REACHED, reached, raising=False)
         with _imported_anew(packages, _Finder(modules, branches)):
             run()
-    finally:
-        delattr(builtins, HIT)
-    return branches, {Branch(*row) for row in taken} & branches
+    return branches, taken & branches
