@@ -205,18 +205,17 @@ def _in_unit(reference: Reference, unit: DecodedUnit, value: dict[str, Any]) -> 
         section = None
         found = [leaf for leaf in found if leaf[0][0] not in _SECTION_ORDER]
         offset = 8 * unit.offset
-        places = [(offset, order, None) for order in range(len(found))]
+        places = [(-1, offset, None)] * len(found)
     else:
         found = [leaf for leaf in found if leaf[0][0] == section]
         trace = _first_symbols(reference.trace, f"{unit.path}.{section}.")
         offset = 8 * unit.sections.get(str(section), unit.offset)
         parts = unit.value.get(str(section))
-        places = [
-            _place(str(section), index[1:], parts, trace, offset, n) for n, (index, _, _) in enumerate(found)
-        ]
-    first = min(range(len(found)), key=lambda n: places[n][:2])
+        places = [_place(str(section), index[1:], parts, trace, offset) for index, _, _ in found]
+    # Of several leaves of one symbol the first.
+    first = min(range(len(found)), key=lambda n: places[n][0])
     index, expected, got = found[first]
-    bits, _, row = places[first]
+    _, bits, row = places[first]
     row = row or _row(_kind(unit), index)
     return Divergence(
         "parameters",
@@ -251,21 +250,21 @@ def _first_symbols(trace: list[dict[str, Any]], prefix: str) -> dict[str, tuple[
 
 
 def _place(
-    section: str, index: Index, params: Any, trace: dict[str, tuple[int, int]], offset: int, order: int
+    section: str, index: Index, params: Any, trace: dict[str, tuple[int, int]], offset: int
 ) -> tuple[int, int, dict[str, Any]]:
-    """Bit offset, rank and table row of one leaf of a section."""
+    """Number and bit offset of the symbol of one leaf of a section, and the row of the table."""
     row = _row("clip", (section, *index))
     name, numbers = index[0] if index else "", [i for i in index if isinstance(i, int)]
     if "between" in row and _is_between(section, numbers, params):
         row = row["between"]
     if "symbol" not in row or not isinstance(params, dict):
-        return offset, -1, row
+        return -1, offset, row
     symbol = row["symbol"].format(*numbers, 0, 0, 0, **_names(str(name), numbers, params))
     # Values that follow from others have no symbol of their own; others of the same point or frame have.
     owner = symbol.rpartition(".")[0]
     candidates = [trace[key] for key in trace if key.rpartition(".")[0] == owner]
     number, bits = trace.get(symbol) or min(candidates, default=(len(trace), offset))
-    return bits, number * 4 + min(order, 3), row
+    return number, bits, row
 
 
 def _is_between(section: str, numbers: list[int], params: Any) -> bool:
