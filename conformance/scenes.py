@@ -17,6 +17,7 @@ from typing import Any
 
 from conformance import manifest
 from conformance.sources import picture
+from tgv_format import obu
 from tgv_format.keyframe import Keyframe
 from tgv_format.picture import Picture
 from tgv_format.reader import Reader
@@ -45,11 +46,13 @@ def encode(names: Sequence[str]) -> None:
 def payload(
     encoder: str, width: int, height: int, picture: dict[str, Any], quality: int = 50, **options: Any
 ) -> bytes:
-    """An AV1 payload: of libaom (``aom``) through Pillow, or of SVT-AV1 (``svt``)."""
+    """An AV1 payload: of libaom (``aom``) through Pillow, or of SVT-AV1 (``svt``, ``svt-layered``)."""
     from refenc.keyframes import av1_still
 
     pattern = _picture(width, height, picture)
-    return av1_still(pattern, quality) if encoder == "aom" else _svt(pattern, **options)
+    if encoder == "aom":
+        return av1_still(pattern, quality)
+    return _layered(_svt(pattern)) if encoder == "svt-layered" else _svt(pattern, **options)
 
 
 def _picture(width: int, height: int, row: dict[str, Any]) -> Picture:
@@ -72,6 +75,22 @@ def _svt(shown: Picture, frames: int = 1, pixel_format: str = "yuv420p", paramet
         packets += context.encode(frame)
     # A temporal unit begins with its delimiter.
     return b"".join(bytes(packet).removeprefix(b"\x12\0") for packet in [*packets, *context.encode(None)])
+
+
+def _layered(data: bytes) -> bytes:
+    """The picture as spatial layer 1 of operating point 0, besides an operating point 1 of layer 0 alone.
+
+    ``data`` has a sequence header with one operating point at bit 12 (AV1 specification, 5.5.1), and sizes of
+    one byte up to the first frame.
+    """
+    header, *frames = obu.split(data)
+    bits = "".join(f"{byte:08b}" for byte in header.data[2:]).rstrip("0")[:-1]
+    points = "".join(f"{layers:04b}{1:08b}{0:05b}" for layers in (0b11, 0b01))
+    bits = f"{bits[:7]}{1:05b}{points}{bits[29:]}1"
+    body = bytes(int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8))
+    # The extension flag of an OBU header, then temporal layer 0 and spatial layer 1.
+    rest = b"".join(bytes([unit.data[0] | 4, 1 << 3]) + unit.data[1:] for unit in frames)
+    return bytes([header.data[0], len(body)]) + body + rest
 
 
 def scene(

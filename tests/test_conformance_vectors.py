@@ -82,6 +82,15 @@ def test_recipe_is_complete(vector: Vector) -> None:
         assert REQUIREMENTS[vector.requirements[0]]["error"] in vector.errors
 
 
+@pytest.mark.parametrize("vector", VALID, ids=lambda v: v.name)
+def test_features_are_those_of_the_stream(vector: Vector) -> None:
+    units = vector.expectation.units
+    sections = {section.name.replace("_", "-") for unit in units for section in unit.sections}
+    names = {"trajectories", "flow-tokens", "camera-poses", "masks", "text"}
+    assert set(vector.features) & names == sections
+    assert ("generator-hint" in vector.features) == any(unit.kind == "generator_hint" for unit in units)
+
+
 def test_all_combinations_of_sections() -> None:
     names = ("trajectories", "flow_tokens", "camera_poses", "masks", "text")
     found = {
