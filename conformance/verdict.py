@@ -108,7 +108,7 @@ def judge(
 def _what_was_left(vector: Vector, outputs: dict[str, Path], message: str) -> tuple[str, Divergence | None]:
     """Where a decoder that did not finish a valid stream left the path, by the document that it had begun."""
     path = outputs.get("params")
-    if not vector.valid or path is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+    if not vector.valid or path is None or not path.is_file() or not 0 < path.stat().st_size <= _MOST_BYTES:
         return message, None
     try:
         found = divergence.in_part(reference.load(vector), path.read_bytes())
