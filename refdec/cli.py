@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
         "--frames-md5", metavar="FILE", help="write one line a frame: index and MD5 of its 4:2:0 planes"
     )
     p.add_argument("--trace", metavar="FILE", help="write every entropy-coded symbol as a line of JSON")
+    p.add_argument(
+        "--partial", action="store_true", help="keep those files of a stream with an error, up to the error"
+    )
     p.add_argument("--conceal", action="store_true", help="keep what is undamaged of a damaged stream")
     p.add_argument("--start", type=_natural, default=0, metavar="N", help="first frame to write (default 0)")
     p.add_argument("--frames", type=_natural, metavar="N", help="how many frames to write (default: all)")
@@ -131,9 +134,8 @@ def _decode(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     if args.input != "-":
         source = open(args.input, "rb")  # noqa: SIM115
         stack.callback(source.close)
-    trace = stack.enter_context(TextFile(args.trace)) if args.trace else None
-    params = stack.enter_context(TextFile(args.params)) if args.params else None
-    md5 = stack.enter_context(TextFile(args.frames_md5)) if args.frames_md5 else None
+    names = args.trace, args.params, args.frames_md5
+    trace, params, md5 = (stack.enter_context(TextFile(n, args.partial)) if n else None for n in names)
     reader = Reader(source, trace.json_line if trace else None, conceal)
     header = reader.header
     if params:
@@ -193,10 +195,11 @@ def _report(damages: list[Any]) -> int:
 
 
 class TextFile:
-    """A text file that only stays when everything went well; ``-`` is standard output."""
+    """A text file that only stays when all went well, or it may be ``partial``; ``-`` is standard output."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, partial: bool = False) -> None:
         self._path = path
+        self._partial = partial
         self._temporary = f"{path}.part"
 
     def __enter__(self) -> TextFile:
@@ -216,7 +219,7 @@ class TextFile:
             self._file.flush()
             return
         self._file.close()
-        if kind is None:
+        if kind is None or self._partial:
             os.replace(self._temporary, self._path)
         else:
             os.unlink(self._temporary)

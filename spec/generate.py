@@ -137,6 +137,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "context_sets": context_sets,
         "levels": levels,
         "errors": lambda: errors(found),
+        "origins": origins,
         "bounds": bounds,
         "expansion": expansion,
         "worked_example": worked_example,
@@ -395,6 +396,21 @@ def longest_text(size: int) -> int:
     """Bytes of the section of a text of ``size`` times the same character."""
     level = next(level for level in LEVELS.values() if level.text_bytes == size)
     return len(text.encode(text.Text("a" * size), level))
+
+
+def origins() -> str:
+    """Where the elements of the document come from, by clause."""
+    rows = []
+    for row in tables.load("elements")["elements"]:
+        name, between = f"`{row['element']}`", row.get("between")
+        rows.append([name, row["clause"], _coded_in(row)])
+        if between:
+            rows.append([f"{name}, between ends", between["clause"], _coded_in(between)])
+    return table(["element", "clause", "coded in"], rows)
+
+
+def _coded_in(row: dict[str, str]) -> str:
+    return f"`{re.sub(r'{.*?}', 'n', row['symbol'])}`" if "symbol" in row else ""
 
 
 def expansion() -> str:

@@ -256,6 +256,7 @@ def test_steps() -> None:
 
 
 @given(camera_poses(*SIZE, 16))
+@pytest.mark.requirement("TGV-POS-7")
 def test_matrices_of_key_frames(params: CameraPoses) -> None:
     found = matrices(params)
     assert np.array_equal(found[0], np.eye(4))

@@ -446,6 +446,18 @@ def test_bad_parameters_are_noticed_without_decoding(
     assert listing(stream.parent) == ["in.tgv"]
 
 
+def test_partial_files_reach_up_to_the_error(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On demand, and in a document that is whole but for its end."""
+    folder, data = stream.parent, stream.read_bytes()
+    outputs = ["--frames-md5", folder / "m", "--params", folder / "p", "--trace", folder / "t"]
+    assert run(capsys, stream, *outputs)[0] == 0
+    whole = {name: (folder / name).read_text() for name in "mpt"}
+    stream.write_bytes(data + b"x")
+    assert run(capsys, stream, "--partial", *outputs)[0] == 1
+    found = {name: (folder / name).read_text() for name in "mpt"}
+    assert found == whole | {"p": whole["p"][: whole["p"].index(',\n{"digest"')]}
+
+
 def test_concealment_keeps_the_frames(stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stream.write_bytes(damage(stream.read_bytes(), 7, "flip"))
     target = stream.with_name("frames.txt")

@@ -1,0 +1,616 @@
+r"""A second decoder of TGV, written from ``spec/tgv.md`` alone: decoded parameters in plain Python.
+
+It needs the standard library only, decodes the container, all headers, trajectories and text, and shares no
+code with the reference decoder. It is the worked example of an adapter for the conformance suite:
+
+    tgv-conformance run --decoder 'python minimal_decoder.py {input} {params}' \
+        --expect minimal_decoder.txt
+
+Exit status: 0 decoded; 1 the stream is in error, with the identifier on standard error; 69 the stream uses
+what this decoder does not have: flow tokens, camera poses, masks, and compressed text without ``brotli``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[2]
+TABLES = next(
+    folder for folder in (_ROOT / "spec" / "tables", _ROOT / "tgv_format" / "tables") if folder.is_dir()
+)
+
+
+class StreamError(Exception):
+    """The stream breaks a requirement (clause 12)."""
+
+
+class UnsupportedError(Exception):
+    """The stream uses what this decoder does not have."""
+
+
+def table(name: str) -> Any:
+    """A normative table."""
+    return json.loads((TABLES / f"{name}.json").read_text())
+
+
+LEVELS = {row["level"]: row for row in table("levels")["levels"]}
+FRAME_RATES = {r["code"]: (r["numerator"], r["denominator"]) for r in table("frame_rates")["frame_rates"]}
+
+
+def require(condition: bool, identifier: str) -> None:
+    if not condition:
+        raise StreamError(identifier)
+
+
+# --- Clause 3.4: descriptors
+
+
+class Bytes:
+    """A position in some bytes; reading past their end is an error."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def left(self) -> int:
+        return len(self.data) - self.position
+
+    def take(self, count: int) -> bytes:
+        require(count <= self.left(), "truncated")
+        self.position += count
+        return self.data[self.position - count : self.position]
+
+    def rest(self) -> bytes:
+        return self.take(self.left())
+
+    def u8(self, low: int = 0, high: int = 255) -> int:
+        value = self.take(1)[0]
+        require(low <= value <= high, "out-of-range")
+        return value
+
+    def uleb128(self, low: int = 0, high: int = 2**35 - 1) -> int:
+        value = 0
+        for i in range(5):
+            byte = self.u8()
+            value |= (byte & 0x7F) << (7 * i)
+            if byte < 0x80:
+                require(i == 0 or byte != 0, "uleb128-invalid")
+                require(low <= value <= high, "out-of-range")
+                return value
+        raise StreamError("uleb128-invalid")
+
+
+# --- Clauses 5 and 6: the file, units and their order
+
+SIGNATURE = b"\x89TGV\r\n\x1a\n"
+SEQUENCE, KEYFRAME, CLIP, END, GENERATOR_HINT = 0x01, 0x02, 0x03, 0x04, 0x81
+ANCILLARY = 0x80
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON (clause 11.1)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def decode(data: bytes) -> Iterator[dict[str, Any]]:
+    """The objects of clause 11.2 of all units, as they are decoded."""
+    require(data[:8] == SIGNATURE, "bad-magic")
+    file = Bytes(data)
+    file.take(8)
+    kind, payload = read_unit(file, crc=True, limit=64)
+    require(kind == SEQUENCE, "unit-order")
+    header = sequence_header(payload)
+    yield header
+    digest = hashlib.sha256(canonical(header) + b"\n")
+    limit = LEVELS[header["level"]]["unit_bytes"]
+    frames, pending = 0, None
+    while True:
+        kind, payload = read_unit(file, bool(header["crc"]), limit)
+        require(kind != SEQUENCE, "unit-order")
+        if kind == GENERATOR_HINT:
+            yield generator_hint(payload)
+            continue
+        if kind not in (KEYFRAME, CLIP, END):
+            require(bool(kind & ANCILLARY), "unknown-critical")
+            continue
+        unit = {KEYFRAME: keyframe, CLIP: lambda p: clip(p, header), END: end_of_sequence}[kind](payload)
+        yield unit
+        # Clause 5.3.
+        if kind == CLIP:
+            require(frames > 0, "unit-order")
+            frames += unit["frame_count"]
+            require(pending in (None, (frames - 1) % 256), "frame-number")
+            pending = None
+        else:
+            require(pending is None, "unit-order")
+        if kind == KEYFRAME and unit["role"]:
+            require(frames > 0, "unit-order")
+            pending = unit["frame_number"]
+        elif kind == KEYFRAME:
+            require(unit["frame_number"] == frames % 256, "frame-number")
+            frames += 1
+        if kind == END:
+            require(unit["frame_count"] == frames, "frame-number")
+            require(unit["digest"] == digest.hexdigest()[:16], "digest-mismatch")
+            require(file.left() == 0, "trailing-data")
+            return
+        digest.update(canonical(unit) + b"\n")
+
+
+def read_unit(file: Bytes, crc: bool, limit: int) -> tuple[int, Bytes]:
+    begin = file.position
+    kind = file.u8()
+    size = file.uleb128()
+    require(size <= limit, "limit-exceeded")
+    require(size + 4 * crc <= file.left(), "truncated")
+    payload = file.take(size)
+    if crc:
+        (expected,) = struct.unpack(">I", file.take(4))
+        require(zlib.crc32(file.data[begin : file.position - 4]) == expected, "crc-mismatch")
+    return kind, Bytes(payload)
+
+
+def sequence_header(data: Bytes) -> dict[str, Any]:
+    if data.left():
+        require(data.data[0] == 0, "unsupported-version")
+    version, profile, level, flags = data.u8(), data.u8(), data.u8(), data.u8()
+    require(flags & 0x1F == 0, "reserved-value")
+    width, height = data.uleb128(0, 8191) + 1, data.uleb128(0, 8191) + 1
+    code = data.u8(0, max(FRAME_RATES))
+    rate = FRAME_RATES[code] if code else (data.uleb128(1, 1000000), data.uleb128(1, 1000000))
+    colour, aspect = [1, 1, 1, 0], [1, 1]
+    if flags & 0x40:
+        colour = [data.u8(1, 22), data.u8(1, 18), data.u8(1, 17), data.u8(0, 1)]
+    if flags & 0x20:
+        aspect = [data.uleb128(1, 65535), data.uleb128(1, 65535)]
+    require(data.left() == 0, "trailing-data")
+    require(profile == 0, "unsupported-profile")
+    require(level in LEVELS, "reserved-value")
+    require(width * height <= LEVELS[level]["luma_samples"], "limit-exceeded")
+    require(max(width, height) <= LEVELS[level]["dimension"], "limit-exceeded")
+    require(bool(code) or rate not in FRAME_RATES.values(), "non-canonical")
+    require(math.gcd(*rate) == 1, "non-canonical")
+    require(not flags & 0x40 or colour != [1, 1, 1, 0], "non-canonical")
+    require(not flags & 0x20 or aspect != [1, 1], "non-canonical")
+    require(math.gcd(*aspect) == 1, "non-canonical")
+    return {
+        "unit": "sequence",
+        "version": version,
+        "profile": profile,
+        "level": level,
+        "width": width,
+        "height": height,
+        "frame_rate": list(rate),
+        "colour": colour,
+        "sample_aspect": aspect,
+        "crc": flags >> 7,
+    }
+
+
+def generator_hint(data: Bytes) -> dict[str, Any]:
+    name = data.take(data.u8(1, 64))
+    unit = {
+        "unit": "generator_hint",
+        "weights_sha256": data.take(32).hex(),
+        "sampler": data.u8(0, 3),
+        "steps": data.uleb128(0, 1000),
+        "guidance_scale_q4": data.uleb128(0, 1600),
+        "seed": data.take(8).hex(),
+    }
+    require(data.left() == 0, "trailing-data")
+    require(all(0x20 <= byte <= 0x7E for byte in name), "text-invalid")
+    return {**unit, "name": name.decode("ascii")}
+
+
+def end_of_sequence(data: Bytes) -> dict[str, Any]:
+    unit = {
+        "unit": "end_of_sequence",
+        "frame_count": data.uleb128(1, 2**32 - 1),
+        "digest": data.take(8).hex(),
+    }
+    require(data.left() == 0, "trailing-data")
+    return unit
+
+
+def keyframe(data: Bytes) -> dict[str, Any]:
+    """Clause 7.1; pictures are not decoded."""
+    head = data.u8()
+    require(head >> 1 & 3 != 3, "reserved-value")
+    require(head & 1 == 0, "reserved-value")
+    number = data.u8()
+    require(head >> 4 <= 4, "reserved-value")
+    payload = data.rest()
+    require(len(payload) > 0, "keyframe-invalid")
+    return {
+        "unit": "keyframe",
+        "codec": head >> 4,
+        "role": head >> 3 & 1,
+        "frame_number": number,
+        "downscale_log2": head >> 1 & 3,
+        "payload_bytes": len(payload),
+        "payload_sha256": hashlib.sha256(payload).hexdigest(),
+    }
+
+
+# --- Clause 9.1: clips
+
+TRAJECTORIES, FLOW_TOKENS, CAMERA_POSES, MASKS, TEXT = 1, 2, 3, 4, 5
+
+
+def clip(data: Bytes, header: dict[str, Any]) -> dict[str, Any]:
+    level = LEVELS[header["level"]]
+    frame_count = data.uleb128(1, 255)
+    require(frame_count <= level["clip_frames"], "limit-exceeded")
+    sections: list[tuple[int, int, Bytes]] = []
+    while data.left():
+        tag = data.u8()
+        ancillary, last, kind = tag >> 7, tag >> 6 & 1, tag & 63
+        size = None if last else data.uleb128(0, 268435455)
+        if size is None:
+            size = data.left()
+        require(size <= data.left(), "truncated")
+        require(not sections or kind > sections[-1][0], "section-order")
+        sections.append((kind, ancillary, Bytes(data.take(size))))
+        require(bool(last) == (data.left() == 0), "non-canonical")
+    unit: dict[str, Any] = {"unit": "clip", "frame_count": frame_count}
+    for kind, ancillary, body in sections:
+        if ancillary:
+            require(not TRAJECTORIES <= kind <= TEXT, "reserved-value")
+        elif kind == TRAJECTORIES:
+            unit["trajectories"] = Trajectories(body, header, frame_count, level).to_json()
+        elif kind == TEXT:
+            unit["text"] = {"text": text(body, level["text_bytes"])}
+        elif kind in (FLOW_TOKENS, CAMERA_POSES, MASKS):
+            raise UnsupportedError(f"section type {kind}")
+        else:
+            raise StreamError("unknown-critical")
+    return unit
+
+
+def text(data: Bytes, limit: int) -> str:
+    """Clause 9.3."""
+    head = data.u8()
+    require(head & 0x7F == 0, "reserved-value")
+    body = data.rest()
+    if head >> 7:
+        packed, body = body, inflate(body, limit)
+        require(len(packed) < len(body), "non-canonical")
+    require(len(body) <= limit, "limit-exceeded")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise StreamError("text-invalid") from None
+
+
+def inflate(data: bytes, limit: int) -> bytes:
+    try:
+        import brotli
+    except ImportError:
+        raise UnsupportedError("compressed text") from None
+    decoder, out = brotli.Decompressor(), b""
+    try:
+        out = decoder.process(data, output_buffer_limit=limit + 1)
+        while len(out) <= limit and not decoder.can_accept_more_data():
+            out += decoder.process(b"", output_buffer_limit=limit + 1)
+    except brotli.error:
+        raise StreamError("text-invalid") from None
+    require(len(out) <= limit, "limit-exceeded")
+    require(decoder.is_finished(), "text-invalid")
+    return bytes(out)
+
+
+# --- Clause 8: entropy coding
+
+_CONTEXTS = table("contexts")
+FAST_RATE, SLOW_RATE, START_RATE = (
+    _CONTEXTS["estimator"][f"{name}_rate"] for name in ("fast", "slow", "start")
+)
+PREFIX_CONTEXTS, UNARY_LIMIT, ESCAPE_BITS = (
+    _CONTEXTS["binarisation"][name] for name in ("prefix_contexts", "unary_limit", "escape_bits")
+)
+U64 = 2**64 - 1
+
+
+class EntropyDecoder:
+    """Symbols of a section: the range decoder, contexts and binarisations."""
+
+    def __init__(self, section: str, data: bytes) -> None:
+        self.data = data
+        self.lower, self.range = 0, U64
+        self.point = int.from_bytes(data[:8].ljust(8, b"\0"), "big")
+        self.next = 8
+        # fast, slow, count
+        states = _CONTEXTS["sections"][section].items()
+        self.contexts = {name: [[state, state, 0] for state in initial] for name, initial in states}
+
+    def symbol(self, probability: int) -> int:
+        scale = self.range >> 24
+        inside = (self.point - self.lower) & U64
+        split = scale * ((4096 - probability) << 12)
+        require(inside < scale << 24, "entropy-invalid")
+        if inside >= split:
+            symbol = 1
+            self.lower = (self.lower + split) & U64
+            self.range = scale * (probability << 12)
+        else:
+            symbol = 0
+            self.range = split
+        if self.range < 2**32:
+            self.lower = self.lower << 32 & U64
+            self.range <<= 32
+            word = self.data[self.next : self.next + 4].ljust(4, b"\0")
+            self.point = (self.point << 32 | int.from_bytes(word, "big")) & U64
+            self.next += 4
+        return symbol
+
+    def check_end(self) -> None:
+        n = len(self.data)
+        require(n <= self.next, "non-canonical")
+        require(n == 0 or self.data[-1] != 0, "non-canonical")
+        for k in range(8, -1, -1):
+            rest = -self.lower & ((1 << 8 * k) - 1)
+            if rest < self.range:
+                break
+        require((self.point - self.lower) & U64 == rest, "non-canonical")
+
+    def bit(self, name: str, index: int) -> int:
+        context = self.contexts[name][index]
+        fast, slow, count = context
+        symbol = self.symbol((fast + slow) >> 5)
+        rate = START_RATE + count
+        f, s = min(rate, FAST_RATE), min(rate, SLOW_RATE)
+        if symbol:
+            context[:2] = fast + ((65535 - fast) >> f), slow + ((65535 - slow) >> s)
+        else:
+            context[:2] = fast - (fast >> f), slow - (slow >> s)
+        if rate <= SLOW_RATE:
+            context[2] += 1
+        return symbol
+
+    def bypass(self, n: int) -> int:
+        value = 0
+        for _ in range(n):
+            value = value << 1 | self.symbol(2048)
+        return value
+
+    def uniform(self, count: int) -> int:
+        value = 0
+        for shift in range((count - 1).bit_length() - 1, -1, -1):
+            zeros = min(count - value, 1 << shift)
+            ones = min(count - value - zeros, 1 << shift)
+            if ones > 0:
+                value += self.symbol(max(1, (ones << 12) // (zeros + ones))) << shift
+        return value
+
+    def unsigned(self, name: str, offset: int) -> int:
+        for prefix in range(UNARY_LIMIT):
+            if not self.bit(name, offset + prefix):
+                return prefix
+        length = 0
+        while self.bit(name, offset + min(UNARY_LIMIT + length, PREFIX_CONTEXTS - 1)):
+            length += 1
+            require(length <= ESCAPE_BITS, "out-of-range")
+        return UNARY_LIMIT - 1 + (1 << length) + self.bypass(length)
+
+    def golomb(self, name: str, shift: int) -> int:
+        high = self.unsigned(name, 0)
+        return high << shift | self.bypass(shift)
+
+    def signed(self, name: str, offset: int) -> int:
+        if self.bit(f"{name}_zero", offset):
+            return 0
+        negative = self.bit(f"{name}_sign", offset)
+        magnitude = 1 + self.unsigned(f"{name}_magnitude", offset * PREFIX_CONTEXTS)
+        return -magnitude if negative else magnitude
+
+
+# --- Clause 9.2: trajectories
+
+Position = tuple[int, int]
+
+
+class Trajectories:
+    """A trajectory section; methods are called like the functions of clause 9.2."""
+
+    def __init__(self, data: Bytes, header: dict[str, Any], frames: int, level: dict[str, int]) -> None:
+        require(data.left() <= level["section_bytes"], "limit-exceeded")
+        head = data.u8()
+        require(head & 3 == 0, "reserved-value")
+        self.precision, self.lattice_log2 = head >> 5, head >> 2 & 7
+        self.count = data.uleb128(0, 1023) + 1
+        require(self.count <= level["trajectories"], "limit-exceeded")
+        self.last = frames
+        self.grid_width = ((header["width"] << self.precision) + 7) // 8
+        self.grid_height = ((header["height"] << self.precision) + 7) // 8
+        self.columns = ((self.grid_width - 1) >> self.lattice_log2) + 1
+        self.rows = ((self.grid_height - 1) >> self.lattice_log2) + 1
+        self.cells = self.columns * self.rows
+        self.instance = [0] * self.count
+        self.span = [(0, 0)] * self.count
+        self.follows = [0] * self.count
+        self.visible = [[0] * (frames + 1) for _ in range(self.count)]
+        self.position: list[list[Position]] = [[(0, 0)] * (frames + 1) for _ in range(self.count)]
+        self.coder = EntropyDecoder("trajectories", data.rest())
+        self.points()
+        self.coder.check_end()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "precision": self.precision,
+            "lattice_log2": self.lattice_log2,
+            "instance": self.instance,
+            "span": self.span,
+            "follows": self.follows,
+            "visible": self.visible,
+            "positions": self.position,
+        }
+
+    # Clause 9.2.2
+
+    def cell_position(self, cell: int) -> Position:
+        centre = (1 << self.lattice_log2) >> 1
+        row, column = divmod(cell, self.columns)
+        return (column << self.lattice_log2) + centre, (row << self.lattice_log2) + centre
+
+    def is_on_lattice(self, position: Position) -> bool:
+        column, row = position[0] >> self.lattice_log2, position[1] >> self.lattice_log2
+        if not (0 <= column < self.columns and 0 <= row < self.rows):
+            return False
+        return self.cell_position(row * self.columns + column) == position
+
+    def check_position(self, position: Position) -> None:
+        for value, size in zip(position, (self.grid_width, self.grid_height), strict=True):
+            require(-size <= value < 2 * size + 128, "out-of-range")
+
+    # Clause 9.2.4
+
+    def points(self) -> None:
+        begin, instance = 0, -1
+        while begin < self.count:
+            instance += 1 + self.coder.unsigned("instance_step", 0)
+            require(instance <= 255, "out-of-range")
+            members = 1 + self.coder.uniform(self.count - begin)
+            end_anchors = 0
+            if self.coder.bit("has_end", 0):
+                end_anchors = 1 + self.coder.uniform(members)
+            end = begin + members
+            middle = end - end_anchors
+            self.instance[begin:end] = [instance] * members
+            for side, first, stop in ((0, begin, middle), (1, middle, end)):
+                cell = 0
+                for n in range(first, stop):
+                    cell = self.point(n, side, cell, stop - n, begin)
+            begin = end
+
+    def point(self, n: int, side: int, cell: int, left: int, begin: int) -> int:
+        shift = max(0, ((self.cells - cell) // left).bit_length() - 2)
+        cell += self.coder.golomb("anchor_gap", shift)
+        require(cell < self.cells, "out-of-range")
+        first, last = self.span[n] = self.read_span()
+        anchor, other = (last, first) if side else (first, last)
+        path = self.position[n]
+        path[anchor] = self.cell_position(cell)
+        reference = self.reference_point(n, anchor, begin)
+        if first < last:
+            self.displacement(path, anchor, other, reference)
+            require(not side or not self.is_on_lattice(path[other]), "non-canonical")
+            if last - first > 1:
+                if reference is not None:
+                    self.follows[n] = self.coder.bit("follow", 0)
+                self.interval(path, first, last, reference if self.follows[n] else None)
+        else:
+            require(not side, "non-canonical")
+        self.visibility(n)
+        path[:first] = [path[first]] * first
+        path[last + 1 :] = [path[last]] * (self.last - last)
+        return cell
+
+    def read_span(self) -> tuple[int, int]:
+        if self.coder.bit("full_span", 0):
+            return 0, self.last
+        first = self.coder.uniform(self.last + 1)
+        last = first + self.coder.uniform(self.last + 1 - first)
+        require((first, last) != (0, self.last), "non-canonical")
+        return first, last
+
+    def reference_point(self, n: int, anchor: int, begin: int) -> list[Position] | None:
+        """Clause 9.2.5: its path, or None. ``min`` takes the first of equals."""
+        x, y = self.position[n][anchor]
+        before = self.position[begin if begin < n else 0 : n]
+        return min(before, key=lambda m: (m[anchor][0] - x) ** 2 + (m[anchor][1] - y) ** 2, default=None)
+
+    def displacement(self, path: list[Position], a: int, b: int, reference: list[Position] | None) -> None:
+        values = []
+        for i in range(2):
+            predicted = path[a][i]
+            if reference is not None:
+                predicted += reference[b][i] - reference[a][i]
+            values.append(
+                predicted + self.coder.signed("displacement", 2 + i if reference is not None else i)
+            )
+        path[b] = values[0], values[1]
+        self.check_position(path[b])
+
+    # Clause 9.2.6
+
+    def interval(self, path: list[Position], a: int, b: int, reference: list[Position] | None) -> None:
+        line = [straight(path, a, b, t, reference) for t in range(a + 1, b)]
+        size = min(3, (b - a).bit_length() - 2)
+        if not self.coder.bit("split", size if reference is None else 4 + size):
+            path[a + 1 : b] = line
+            if reference is not None:
+                for position in line:
+                    self.check_position(position)
+            return
+        m = (a + b) >> 1
+        x, y = line[m - a - 1]
+        path[m] = x + self.coder.signed("deviation", size), y + self.coder.signed("deviation", 4 + size)
+        self.check_position(path[m])
+        if m - a > 1:
+            self.interval(path, a, m, reference)
+        if b - m > 1:
+            self.interval(path, m, b, reference)
+        require(path[a + 1 : b] != line, "non-canonical")
+
+    # Clause 9.2.7
+
+    def visibility(self, n: int) -> None:
+        first, last = self.span[n]
+        path = self.position[n][first : last + 1]
+        shown = [int(0 <= x < self.grid_width and 0 <= y < self.grid_height) for x, y in path]
+        if self.coder.bit("explicit_visibility", 0):
+            default, shown = shown, []
+            state = self.coder.bypass(1)
+            while len(shown) < len(default):
+                run = 1 + self.coder.uniform(len(default) - len(shown))
+                shown += [state] * run
+                state = 1 - state
+            require(shown != default, "non-canonical")
+        self.visible[n][first : last + 1] = shown
+
+
+def interpolate(p: int, q: int, step: int, steps: int) -> int:
+    return p + ((q - p) * step * 2 + steps) // (2 * steps)
+
+
+def straight(path: list[Position], a: int, b: int, t: int, reference: list[Position] | None) -> Position:
+    x, y = (
+        interpolate(path[a][i], path[b][i], t - a, b - a)
+        if reference is None
+        else reference[t][i]
+        + interpolate(path[a][i] - reference[a][i], path[b][i] - reference[b][i], t - a, b - a)
+        for i in range(2)
+    )
+    return x, y
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print("usage: minimal_decoder.py FILE.tgv PARAMS.json", file=sys.stderr)
+        return 2
+    stream, params = arguments
+    # What was decoded before an error is left there: the runner looks where it went wrong.
+    with open(params, "wb") as file:
+        try:
+            for number, unit in enumerate(decode(Path(stream).read_bytes())):
+                file.write((b",\n" if number else b"[\n") + canonical(unit))
+        except StreamError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except UnsupportedError as error:
+            print(f"unsupported: {error}", file=sys.stderr)
+            return 69
+        file.write(b"\n]\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

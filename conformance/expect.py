@@ -1,0 +1,131 @@
+"""What the reference decoder makes of a vector: the contents of its expectation file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from conformance import coders
+from conformance.faults import tolerate
+from refdec import keyframes
+from refdec.decoder import Decoder
+from tgv_format import canonical, clip, container, sequence
+from tgv_format.errors import TgvError
+from tgv_format.keyframe import Keyframe
+from tgv_format.picture import Plane
+from tgv_format.reader import Element, Reader
+
+#: A larger document is left to the reference decoder; its digest stays.
+MOST_DOCUMENT = 4096
+PICTURES = 3
+
+Row = dict[str, Any]
+
+
+def decode(data: bytes, classes: tuple[int, ...]) -> tuple[Reader, list[Element], list[str]]:
+    """Header, units and frame MD5s of a stream; pictures only where ``classes`` ask for them."""
+    reader = Reader(io.BytesIO(data))
+    units: list[Element] = []
+
+    def elements() -> Iterator[Element]:
+        for element in reader:
+            units.append(element)
+            yield element
+
+    stream, frames = elements(), []
+    if PICTURES in classes:
+        frames = [picture.md5() for picture in Decoder(reader.header).pictures(stream)]
+    for _ in stream:
+        pass
+    return reader, units, frames
+
+
+def valid(data: bytes, classes: tuple[int, ...]) -> Row:
+    """The expectation of a valid stream."""
+    reader, units, frames = decode(data, classes)
+    objects = [reader.header.to_json(), *(unit.to_json() for unit in units)]
+    document = b"[\n" + b",\n".join(canonical.dumps(value) for value in objects) + b"\n]\n"
+    rows = list(_units(data, objects))
+    expectation: Row = {"document_sha256": hashlib.sha256(document).hexdigest(), "units": rows}
+    if len(document) <= MOST_DOCUMENT:
+        expectation["document"] = document.decode("ascii")
+    expectation["frames"] = frames
+    found = [unit for unit in units if isinstance(unit, Keyframe)] if frames else []
+    expectation["keyframes"] = [
+        {"number": number, **_planes(unit, reader)} for number, unit in enumerate(found)
+    ]
+    return expectation
+
+
+def _planes(unit: Keyframe, reader: Reader) -> dict[str, str]:
+    picture = keyframes.decode(unit, reader.header.width, reader.header.height)
+    return {name: _md5(plane) for name, plane in zip("yuv", picture.planes, strict=True)}
+
+
+def _md5(plane: Plane) -> str:
+    return hashlib.md5(plane.tobytes(), usedforsecurity=False).hexdigest()
+
+
+def _units(data: bytes, objects: list[Row]) -> Iterator[Row]:
+    """The rows of the known units, in step with ``objects``."""
+    reader = container.UnitReader(io.BytesIO(data))
+    reader.signature()
+    header: sequence.SequenceHeader | None = None
+    found = iter(objects)
+    while (unit := reader.read()) is not None:
+        if header is None:
+            header = sequence.decode(unit.payload, unit.offset)
+            reader.crc, reader.max_bytes = header.crc, header.limits.unit_bytes
+        if unit.unit_type not in set(container.UnitType):
+            continue
+        value = next(found)
+        row = {"kind": value["unit"], "sha256": canonical.digest(value)}
+        row |= {"offset": unit.offset, "bytes": len(unit.payload)}
+        if unit.unit_type == container.UnitType.CLIP:
+            row["sections"] = _sections(unit, header, value)
+        yield row
+
+
+def _sections(unit: container.Unit, header: sequence.SequenceHeader, value: Row) -> Row:
+    states: dict[str, coders.State] = {}
+    made: list[tuple[str, coders.Observer]] = []
+
+    def observe(section: str, data: bytes, offset: int, path: str) -> coders.Observer:
+        made.append((section, coders.Observer(section, data, offset, path)))
+        return made[-1][1]
+
+    with coders.opened_by(observe):
+        clip.decode(unit.payload, unit.offset, "clip", header)
+    states = {section: observer.state for section, observer in made}
+    rows: Row = {}
+    for section in clip.split(unit.payload, unit.offset, "clip", header.limits)[1]:
+        if section.ancillary:
+            continue
+        name = clip.SectionType(section.section_type).name.lower()
+        rows[name] = {
+            "sha256": canonical.digest(value[name]),
+            "offset": section.offset,
+            "bytes": len(section.body),
+        }
+        if name in states:
+            state = states[name]
+            words = {key: f"{getattr(state, key):016x}" for key in ("lower", "range", "point")}
+            rows[name]["coder"] = {"symbols": state.symbols, **words, "next": state.next}
+    return rows
+
+
+def invalid(data: bytes, classes: tuple[int, ...]) -> Row:
+    """The expectation of an invalid stream; ValueError when it is valid."""
+    try:
+        decode(data, classes)
+    except TgvError as error:
+        fault = {"identifier": error.identifier, "offset": error.offset, "path": error.path}
+        return {"fault": fault}
+    raise ValueError("the stream is valid")
+
+
+def faults(data: bytes, classes: tuple[int, ...]) -> list[TgvError]:
+    """All faults that the reference decoder finds in a stream when it passes over each."""
+    return tolerate(lambda: decode(data, classes))[1]

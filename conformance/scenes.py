@@ -1,0 +1,122 @@
+"""Run encoders for the parts of the suite that depend on their versions; only in a checkout.
+
+``vectors/assets/assets.toml`` describes AV1 payloads of synthetic pictures, a recipe with a table ``encode``
+a scene of ``tests/scenes.py`` and the options of the reference encoder. What comes out is stored beside them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import json
+import tomllib
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib import import_module
+from typing import Any
+
+from conformance import manifest
+from conformance.sources import picture
+from tgv_format import obu
+from tgv_format.keyframe import Keyframe
+from tgv_format.picture import Picture
+from tgv_format.reader import Reader
+from tgv_format.sequence import SequenceHeader
+from tgv_format.writer import Writer
+
+ASSETS = manifest.VECTORS / "assets"
+
+
+def encode(names: Sequence[str]) -> None:
+    """Make assets and encoded scenes anew, those whose names match one of ``names``, or all."""
+
+    def wanted(name: str) -> bool:
+        return not names or any(fnmatch.fnmatch(name, pattern) for pattern in names)
+
+    for name, row in tomllib.loads((ASSETS / "assets.toml").read_text(encoding="utf-8")).items():
+        if wanted(name):
+            (ASSETS / f"{name}.obu").write_bytes(payload(**row))
+    for vector in manifest.vectors():
+        if "encode" in vector.recipe and wanted(vector.name):
+            units = scene(**vector.recipe["encode"])
+            text = "[\n" + ",\n".join(json.dumps(unit, sort_keys=True) for unit in units) + "\n]\n"
+            vector.recipe_path.with_suffix(".units.json").write_text(text, encoding="utf-8")
+
+
+def payload(
+    encoder: str, width: int, height: int, picture: dict[str, Any], quality: int = 50, **options: Any
+) -> bytes:
+    """An AV1 payload: of libaom (``aom``) through Pillow, or of SVT-AV1 (``svt``, ``svt-layered``)."""
+    from refenc.keyframes import av1_still
+
+    pattern = _picture(width, height, picture)
+    if encoder == "aom":
+        return av1_still(pattern, quality)
+    return _layered(_svt(pattern)) if encoder == "svt-layered" else _svt(pattern, **options)
+
+
+def _picture(width: int, height: int, row: dict[str, Any]) -> Picture:
+    return picture(width, height, **row)
+
+
+def _svt(shown: Picture, frames: int = 1, pixel_format: str = "yuv420p", parameters: str = "lp=1") -> bytes:
+    import av
+    import numpy as np
+
+    context: Any = av.CodecContext.create("libsvtav1", "w")
+    context.width, context.height, context.pix_fmt = shown.width, shown.height, pixel_format
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    context.options = {"preset": "8", "crf": "30", "svtav1-params": parameters}
+    packets = []
+    planes = [plane.reshape(-1, shown.width) for plane in shown.planes]
+    for index in range(frames):
+        frame = av.VideoFrame.from_ndarray(np.concatenate(planes), "yuv420p").reformat(format=pixel_format)
+        frame.pts = index
+        packets += context.encode(frame)
+    # A temporal unit begins with its delimiter.
+    return b"".join(bytes(packet).removeprefix(b"\x12\0") for packet in [*packets, *context.encode(None)])
+
+
+def _layered(data: bytes) -> bytes:
+    """The picture as spatial layer 1 of operating point 0, besides an operating point 1 of layer 0 alone.
+
+    ``data`` has a sequence header with one operating point at bit 12 (AV1 specification, 5.5.1), and sizes of
+    one byte up to the first frame.
+    """
+    header, *frames = obu.split(data)
+    bits = "".join(f"{byte:08b}" for byte in header.data[2:]).rstrip("0")[:-1]
+    points = "".join(f"{layers:04b}{1:08b}{0:05b}" for layers in (0b11, 0b01))
+    bits = f"{bits[:7]}{1:05b}{points}{bits[29:]}1"
+    body = bytes(int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8))
+    # The extension flag of an OBU header, then temporal layer 0 and spatial layer 1.
+    rest = b"".join(bytes([unit.data[0] | 4, 1 << 3]) + unit.data[1:] for unit in frames)
+    return bytes([header.data[0], len(body)]) + body + rest
+
+
+def scene(
+    name: str,
+    seed: int,
+    width: int,
+    height: int,
+    frames: int,
+    sequence: dict[str, Any] | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """The units that the reference encoder makes of a scene: their canonical objects, with payloads."""
+    from refenc import encoder
+    from tgv_format.levels import level_for
+
+    rendered = import_module("tests.scenes").SCENES[name](seed, width, height, frames)
+    header = SequenceHeader(width, height, Fraction(25), level_for(width, height).level, **(sequence or {}))
+    out = io.BytesIO()
+    for _ in encoder.encode(rendered.pictures, Writer(out, header), encoder.EncoderOptions(**options)):
+        pass
+    reader = Reader(io.BytesIO(out.getvalue()))
+    units = [header.to_json()]
+    for unit in list(reader)[:-1]:
+        value = unit.to_json()
+        if isinstance(unit, Keyframe):
+            value = {key: value[key] for key in ("unit", "codec", "role", "downscale_log2")}
+            value["payload"] = unit.payload.hex()
+        units.append(value)
+    return units

@@ -1,0 +1,115 @@
+"""The second decoder, which was written from the specification alone, agrees with the reference decoder."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Stream, settings, streams
+
+from conformance import examples, reference, verdict
+from conformance.decoder import Outcome, reported_error
+from conformance.manifest import Vector, vectors
+from conformance.verdict import Verdict, judge
+from tgv_format.errors import TgvError
+
+FOLDER = Path(examples.__file__).parent
+SOURCE = FOLDER / "minimal_decoder.py"
+SUITE = [vector for vector in vectors() if 2 in vector.classes]
+
+#: The sections that it does not have.
+ABSENT = ("flow_tokens", "camera_poses", "masks")
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("minimal_decoder", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+decoder = _load()
+
+
+def test_it_shares_nothing_with_the_reference() -> None:
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(SOURCE.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported - sys.stdlib_module_names == {"brotli"}
+
+
+def test_it_runs_without_any_package(tmp_path: Path) -> None:
+    """The worked example of the specification, by an interpreter without site-packages."""
+    stream = Path(__file__).parents[1] / "spec" / "examples" / "worked.tgv"
+    params = tmp_path / "params"
+    subprocess.run([sys.executable, "-I", "-S", SOURCE, stream, params], check=True)
+    units = reference.decode(stream.read_bytes()).units
+    assert params.read_bytes() == reference.document([unit.value for unit in units])
+
+
+@given(streams())
+@settings(max_examples=60)
+def test_it_agrees_on_all_streams(stream: Stream) -> None:
+    data = stream.write()
+    units = [unit.value for unit in reference.decode(data).units]
+    if any(name in unit for unit in units for name in ABSENT):
+        with pytest.raises(decoder.UnsupportedError):
+            list(decoder.decode(data))
+    else:
+        lines = b",\n".join(map(decoder.canonical, decoder.decode(data)))
+        assert b"[\n" + lines + b"\n]\n" == reference.document(units)
+
+
+@given(streams(most=2), st.data())
+@settings(max_examples=100)
+def test_it_agrees_on_damaged_streams(stream: Stream, data: st.DataObject) -> None:
+    """The first error is the same, wherever a bit is wrong."""
+    damaged = bytearray(stream.write())
+    position = data.draw(st.integers(0, 8 * len(damaged) - 1))
+    damaged[position // 8] ^= 1 << position % 8
+    expected, found = "", ""
+    try:
+        reference.decode(bytes(damaged))
+    except TgvError as error:
+        expected = error.identifier
+    try:
+        list(decoder.decode(bytes(damaged)))
+    except decoder.StreamError as error:
+        found = str(error)
+    except decoder.UnsupportedError:
+        return
+    assert found == expected
+
+
+def run(vector: Vector, params: Path, capsys: pytest.CaptureFixture[str]) -> Verdict:
+    """The verdict on one vector, without a process of its own."""
+    params.unlink(missing_ok=True)
+    code = decoder.main([str(vector.stream_path), str(params)])
+    outcome = Outcome(code, 0.0, "", reported_error(capsys.readouterr().err))
+    return judge(vector, outcome, {"params": params}, (1, 2))[0]
+
+
+@pytest.mark.skipif(not SUITE, reason="there are no vectors")
+def test_it_conforms_but_for_what_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a change of the vectors, --write-expect writes the list anew."""
+    found = {vector.name: run(vector, tmp_path / "params", capsys) for vector in SUITE}
+    listed = verdict.read_expected((FOLDER / "minimal_decoder.txt").read_text(), found)
+    assert set(listed.values()) == {Verdict.UNSUPPORTED}
+    assert {name for name, value in found.items() if value is not Verdict.PASS} == set(listed)
