@@ -27,6 +27,7 @@ _SYMBOLS: dict[tuple[str, str], str] = {
 _SECTION_ORDER = ("trajectories", "flow_tokens", "camera_poses", "masks", "text")
 _ABSENT = "absent"
 _LONGEST = 400
+_FORM = "the values are right, their form is not"
 
 Index = tuple[str | int, ...]
 
@@ -89,7 +90,7 @@ def in_parameters(reference: Reference, written: bytes) -> Divergence | None:
         return Divergence(
             "parameters", "11.2", last.path, len(reference.units), len(got), detail="units in the document"
         )
-    return _form("11.1", expected, written, "the values are right, their form is not")
+    return _form("11.1", expected, written, _FORM)
 
 
 def in_part(reference: Reference, written: bytes) -> Divergence | None:
@@ -103,7 +104,12 @@ def in_part(reference: Reference, written: bytes) -> Divergence | None:
             got.append(json.loads(line.rstrip(b","), parse_constant=_no_number))
         except (ValueError, RecursionError):
             break
-    return _in_units(reference, got)
+    found = _in_units(reference, got)
+    if found is None or found.element != found.unit:
+        return found
+    # All values are right as far as they go; their form may be why the digest is not.
+    right = document([unit.value for unit in reference.units[: len(got)]]).removesuffix(b"\n]\n")
+    return found if not got or written.startswith(right) else _form("11.1", right, written, _FORM)
 
 
 def _in_units(reference: Reference, got: list[Any]) -> Divergence | None:
@@ -199,18 +205,17 @@ def _in_unit(reference: Reference, unit: DecodedUnit, value: dict[str, Any]) -> 
         section = None
         found = [leaf for leaf in found if leaf[0][0] not in _SECTION_ORDER]
         offset = 8 * unit.offset
-        places = [(offset, order, None) for order in range(len(found))]
+        places = [(-1, offset, None)] * len(found)
     else:
         found = [leaf for leaf in found if leaf[0][0] == section]
         trace = _first_symbols(reference.trace, f"{unit.path}.{section}.")
         offset = 8 * unit.sections.get(str(section), unit.offset)
         parts = unit.value.get(str(section))
-        places = [
-            _place(str(section), index[1:], parts, trace, offset, n) for n, (index, _, _) in enumerate(found)
-        ]
-    first = min(range(len(found)), key=lambda n: places[n][:2])
+        places = [_place(str(section), index[1:], parts, trace, offset) for index, _, _ in found]
+    # Of several leaves of one symbol the first.
+    first = min(range(len(found)), key=lambda n: places[n][0])
     index, expected, got = found[first]
-    bits, _, row = places[first]
+    _, bits, row = places[first]
     row = row or _row(_kind(unit), index)
     return Divergence(
         "parameters",
@@ -245,21 +250,21 @@ def _first_symbols(trace: list[dict[str, Any]], prefix: str) -> dict[str, tuple[
 
 
 def _place(
-    section: str, index: Index, params: Any, trace: dict[str, tuple[int, int]], offset: int, order: int
+    section: str, index: Index, params: Any, trace: dict[str, tuple[int, int]], offset: int
 ) -> tuple[int, int, dict[str, Any]]:
-    """Bit offset, rank and table row of one leaf of a section."""
+    """Number and bit offset of the symbol of one leaf of a section, and the row of the table."""
     row = _row("clip", (section, *index))
     name, numbers = index[0] if index else "", [i for i in index if isinstance(i, int)]
     if "between" in row and _is_between(section, numbers, params):
         row = row["between"]
     if "symbol" not in row or not isinstance(params, dict):
-        return offset, -1, row
+        return -1, offset, row
     symbol = row["symbol"].format(*numbers, 0, 0, 0, **_names(str(name), numbers, params))
     # Values that follow from others have no symbol of their own; others of the same point or frame have.
     owner = symbol.rpartition(".")[0]
     candidates = [trace[key] for key in trace if key.rpartition(".")[0] == owner]
     number, bits = trace.get(symbol) or min(candidates, default=(len(trace), offset))
-    return bits, number * 4 + min(order, 3), row
+    return number, bits, row
 
 
 def _is_between(section: str, numbers: list[int], params: Any) -> bool:
@@ -296,30 +301,37 @@ def in_trace(reference: Reference, lines: Sequence[str]) -> Divergence | None:
     """The first symbol that differs from the reference's; None if all are there."""
     for number, expected in enumerate(reference.trace):
         try:
-            got = json.loads(lines[number]) if number < len(lines) else None
-        except ValueError:
+            got = json.loads(lines[number]) if number < len(lines) else _ABSENT
+        except (ValueError, RecursionError):
             got = lines[number]
         if not isinstance(got, dict):
-            return _symbol(number, expected, _ABSENT if got is None else got, "symbol")
+            return _symbol(number, expected, {"value": expected["value"]}, got)
         # What a decoder leaves out of its records cannot be compared; the symbol itself has to be there.
         keys = [key for key in expected if key in got or key == "value"]
         if wrong := [key for key in keys if not same(expected[key], got.get(key, _ABSENT))]:
-            return _symbol(number, expected, got, ", ".join(wrong))
+            return _symbol(
+                number,
+                expected,
+                {key: expected[key] for key in wrong},
+                {key: got.get(key, _ABSENT) for key in wrong},
+            )
     if len(lines) > len(reference.trace):
         last = reference.trace[-1] if reference.trace else {"path": "clip[0]", "bit_offset": None}
-        return _symbol(len(reference.trace), last | {"value": _ABSENT}, lines[len(reference.trace)], "symbol")
+        return _symbol(len(reference.trace), last, _ABSENT, lines[len(reference.trace)])
     return None
 
 
-def _symbol(number: int, expected: dict[str, Any], got: Any, what: str) -> Divergence:
-    unit, _, rest = expected["path"].partition(".")
+def _symbol(number: int, record: dict[str, Any], expected: Any, got: Any) -> Divergence:
+    """A symbol with the members that differ; the state of the decoder leads to the clause that changes it."""
+    unit, _, rest = record["path"].partition(".")
     section, _, name = rest.partition(".")
     clause = _SYMBOLS.get((section, re.sub(r"\[\d+\]", "", name)), "9.1")
-    coder = {"lower", "range", "point", "bit_offset"}
-    if what != "symbol" and set(what.split(", ")) <= coder:
-        clause = "8.2"
-    elif what != "symbol" and set(what.split(", ")) <= coder | {"probability"}:
-        clause = "8.4"
+    if isinstance(got, dict):
+        coder = {"lower", "range", "point", "bit_offset"}
+        if got.keys() <= coder:
+            clause = "8.2"
+        elif got.keys() <= coder | {"probability"}:
+            clause = "8.4"
     return Divergence(
         "symbols",
         clause,
@@ -327,10 +339,10 @@ def _symbol(number: int, expected: dict[str, Any], got: Any, what: str) -> Diver
         expected,
         got,
         section,
-        expected["path"],
+        record["path"],
         [number],
-        bit_offset=expected["bit_offset"],
-        detail=f"symbol {number}: {what}",
+        bit_offset=record["bit_offset"],
+        detail=f"symbol {number}",
     )
 
 

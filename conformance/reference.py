@@ -51,19 +51,19 @@ class Reference:
         return list(Decoder(reader.header).pictures(reader))
 
 
-class ReferenceError(Exception):
+class MismatchError(Exception):
     """The reference implementation itself does not decode a vector as the manifest says."""
 
 
 def load(vector: Vector) -> Reference:
-    """What a valid vector decodes to; ReferenceError if that is not what the manifest says."""
+    """What a valid vector decodes to; MismatchError if that is not what the manifest says."""
     try:
         found = decode(vector.stream_path.read_bytes())
     except TgvError as error:
-        raise ReferenceError(str(error)) from None
+        raise MismatchError(str(error)) from None
     text = document([unit.value for unit in found.units])
     if hashlib.sha256(text).hexdigest() != vector.expectation.document_sha256:
-        raise ReferenceError("the reference implementation gives another document than the manifest")
+        raise MismatchError("the reference implementation gives another document than the manifest")
     return found
 
 

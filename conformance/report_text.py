@@ -30,7 +30,7 @@ def write(results: Sequence[Result], report: dict[str, Any], stream: IO[str]) ->
     for result in results:
         if not result.as_expected:
             wish = "" if result.expected is Verdict.PASS else f" ({result.expected.words} expected)"
-            message = result.message.splitlines()[-1] if result.message else ""
+            message = "; ".join(result.message.splitlines())
             stream.write(
                 f"{result.verdict.words:16} {result.vector.name}{wish}: {message}".rstrip(": ") + "\n"
             )

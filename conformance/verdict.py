@@ -80,7 +80,8 @@ def judge(
         return Verdict.UNSUPPORTED, outcome.message, None
     if outcome.code == decoder.REJECTED and outcome.error is not None:
         if vector.valid:
-            return Verdict.REJECTED_VALID, *_what_was_left(vector, outputs, outcome.message)
+            said = outcome.message.splitlines()[-1:] or [outcome.error]
+            return Verdict.REJECTED_VALID, *_what_was_left(vector, outputs, said[0])
         if outcome.error in vector.errors:
             return Verdict.PASS, "", None
         return Verdict.WRONG_ERROR, f"{' or '.join(vector.errors)} expected, {outcome.error} reported", None
@@ -97,7 +98,7 @@ def judge(
         found = _compare(vector, outputs, classes)
     except y4m.Y4mError as error:
         return Verdict.WRONG_OUTPUT, f"the file for {{frames}} is no Y4M of 4:2:0 pictures: {error}", None
-    except reference.ReferenceError as error:
+    except reference.MismatchError as error:
         return Verdict.WRONG_OUTPUT, f"not as expected; where cannot be told: {error}", None
     if found is None:
         return Verdict.PASS, "", None
@@ -111,7 +112,7 @@ def _what_was_left(vector: Vector, outputs: dict[str, Path], message: str) -> tu
         return message, None
     try:
         found = divergence.in_part(reference.load(vector), path.read_bytes())
-    except reference.ReferenceError:
+    except reference.MismatchError:
         return message, None
     return "\n".join([message, *([found.sentence()] if found else [])]), found
 

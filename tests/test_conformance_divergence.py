@@ -337,6 +337,15 @@ def test_what_was_left_is_looked_at(
     assert divergence.in_part(right, text) is None
 
 
+def test_the_form_of_what_was_left_counts(right: Reference) -> None:
+    """A decoder that writes other JSON computes another digest, and refuses the stream."""
+    text = reference.document([unit.value for unit in right.units])
+    written = text.split(b',\n{"digest"')[0].replace(b'"version":0', b'"version": 0')
+    found = divergence.in_part(right, written)
+    assert found is not None
+    assert (found.stage, found.unit, found.clause) == ("canonical form", "line 2", "11.1")
+
+
 @pytest.mark.parametrize(("code", "verdict"), [(1, Verdict.REJECTED_VALID), (-11, Verdict.CRASH)])
 def test_a_refused_stream_is_located(
     vector: Vector, right: Reference, tmp_path: Path, code: int, verdict: Verdict
@@ -437,7 +446,7 @@ def test_what_differs_in_a_record_leads_to_its_clause(
     assert found is not None
     assert found.index == [3]
     assert found.clause == (clause or "9.2.4")
-    assert key in found.detail
+    assert (found.expected, found.got) == ({key: right.trace[3][key]}, {key: value})
 
 
 @pytest.mark.parametrize("lines", [[], ["no json"], ["[]"], ["{}"]])

@@ -107,3 +107,22 @@ print(*sorted(set({HEAVY!r}) & set(sys.modules)))
     *files, heavy = run.stdout.splitlines()
     assert all(file.startswith(str(tmp_path)) for file in files)
     assert heavy == "numpy"
+
+
+def test_the_suite_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Offline, with the packages of an installation without extras, on a decoder that is not ours."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / "conformance" / "examples"
+    script = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+sys.modules.update(dict.fromkeys({set(HEAVY) - {"numpy"}!r}))
+from conformance.cli import main
+command = {f"{sys.executable} -I {folder / 'minimal_decoder.py'} {{input}} {{params}}"!r}
+expected = {str(folder / "minimal_decoder.txt")!r}
+sys.exit(main(["run", "--decoder", command, "--expect", expected, "valid/text/*", "invalid/sequence/*"]))
+"""
+    run = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "all results are as expected" in run.stdout

@@ -122,6 +122,7 @@ def decode(data: bytes) -> Iterator[dict[str, Any]]:
             require(bool(kind & ANCILLARY), "unknown-critical")
             continue
         unit = {KEYFRAME: keyframe, CLIP: lambda p: clip(p, header), END: end_of_sequence}[kind](payload)
+        yield unit
         # Clause 5.3.
         if kind == CLIP:
             require(frames > 0, "unit-order")
@@ -140,8 +141,6 @@ def decode(data: bytes) -> Iterator[dict[str, Any]]:
             require(unit["frame_count"] == frames, "frame-number")
             require(unit["digest"] == digest.hexdigest()[:16], "digest-mismatch")
             require(file.left() == 0, "trailing-data")
-        yield unit
-        if kind == END:
             return
         digest.update(canonical(unit) + b"\n")
 
