@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conformance import expect, faults, generate, manifest, patches, syntax_tree, trace
+from conformance import cli, expect, faults, generate, manifest, patches, syntax_tree, trace
 from conformance.manifest import Vector
 from tgv_format import levels
 from tgv_format.errors import IDENTIFIERS, TgvError
@@ -141,6 +141,21 @@ def test_regeneration_is_byte_identical(topic: str) -> None:
                 assert path.read_bytes() == content, path
 
 
+def test_a_recipe_that_does_not_work_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "vectors" / "invalid" / "topic"
+    folder.mkdir(parents=True)
+    text = BY_NAME["head-reserved"].recipe_path.read_text(encoding="utf-8")
+    (folder / "broken.toml").write_text(text.replace("head.reserved", "head.preserved"), encoding="utf-8")
+    found = manifest.read_recipe(folder / "broken.toml")
+    monkeypatch.setattr(manifest, "vectors", lambda: [found, BY_NAME["trailing-keyframe"]])
+    generate._recipes.cache_clear()
+    assert cli.main(["generate", "--check", "broken"]) == 1
+    generate._recipes.cache_clear()
+    assert "broken.toml: KeyError('keyframe[0].head.preserved')" in capsys.readouterr().err
+
+
 def test_a_tree_writes_what_it_was_read_from() -> None:
     for vector in VALID:
         data = vector.stream_path.read_bytes()
@@ -226,9 +241,7 @@ def test_other_errors_are_raised() -> None:
 
 def test_every_requirement_leads_somewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "trace.html"
-    parser = __import__("conformance.cli", fromlist=["parser"]).parser()
-    args = parser.parse_args(["trace", "--html", str(page)])
-    assert args.main(args) == 0, capsys.readouterr().err
+    assert cli.main(["trace", "--html", str(page)]) == 0, capsys.readouterr().err
     text = page.read_text(encoding="utf-8")
     assert all(f'id="{name}"' in text for name in [*REQUIREMENTS, *BY_NAME])
     assert "http" not in text
