@@ -296,7 +296,7 @@ def _stream(data: bytes) -> None:
     """Parameters, and the pictures of what is small."""
     try:
         reader = Reader(io.BytesIO(data))
-        if reader.header.width * reader.header.height > _SAMPLES:
+        if max(reader.header.width, reader.header.height) > _SIDE:
             for element in reader:
                 element.to_json()
         else:
@@ -313,7 +313,7 @@ def _concealing(data: bytes) -> None:
         reader = Reader(io.BytesIO(data), conceal=errors.append)
     except TgvError:
         return
-    if reader.header.width * reader.header.height <= _SAMPLES:
+    if max(reader.header.width, reader.header.height) <= _SIDE:
         decoder = Decoder(reader.header, frames=_FRAMES, conceal=errors.append)
         for _ in decoder.pictures(reader):
             pass
