@@ -1,9 +1,9 @@
 """Feed the reference decoder inputs made from the vectors by chance, or every vector with one bit wrong.
 
-With atheris installed (``pip install atheris``) inputs are guided by coverage; without it they are the vectors
-changed at random. An input is at fault when it raises anything but a TgvError, takes more than two seconds or
-more than one GiB, or breaks what its target says. It is written to a file, and given as one
-(``fuzz --target NAME FILE``) runs alone.
+With atheris installed (``pip install atheris``) inputs are guided by coverage; without it they are the
+vectors changed at random. An input is at fault when it raises anything but a TgvError, takes more than two
+seconds or more than one GiB, or breaks what its target says. It is written to a file; given as one
+(``fuzz --target NAME FILE``) it runs alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -28,18 +27,32 @@ SECONDS, MEBIBYTES = 2, 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="*", metavar="FILE", help="inputs to run; with --exhaustive: names of vectors")
-    parser.add_argument("--target", action="append", metavar="NAME", help="default: all, one after the other")
-    parser.add_argument("--runs", type=int, default=10_000, metavar="N", help="for each target (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="keep what atheris finds interesting, by target")
-    parser.add_argument("--findings", type=Path, metavar="DIR", default=Path("findings"), help="default: %(default)s")
-    parser.add_argument("--engine", choices=("atheris", "random"), help="default: atheris where it is installed")
     parser.add_argument(
-        "--exhaustive", action="store_true", help="every bit flip and every truncation of every valid vector instead"
+        "inputs", nargs="*", metavar="FILE", help="inputs to run; with --exhaustive: names of vectors"
+    )
+    parser.add_argument("--target", action="append", metavar="NAME", help="default: all, one after the other")
+    parser.add_argument(
+        "--runs", type=int, default=10_000, metavar="N", help="for each target (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--corpus", type=Path, metavar="DIR", help="keep what atheris finds interesting, by target"
+    )
+    parser.add_argument(
+        "--findings", type=Path, metavar="DIR", default=Path("findings"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--engine", choices=("atheris", "random"), help="default: atheris where it is installed"
+    )
+    parser.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="every bit flip and every truncation of every valid vector instead",
     )
     parser.add_argument("--sample", type=int, metavar="N", help="with --exhaustive: about N of them a vector")
-    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="with --exhaustive")
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="with --exhaustive"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -143,6 +156,8 @@ def _problem(run: Callable[[bytes], None], data: bytes) -> str:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except (Exception, _TooLongError):
         return traceback.format_exc()
+    import resource
+
     # In KiB on Linux.
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MEBIBYTES << 10:
         return f"more than {MEBIBYTES} MiB"

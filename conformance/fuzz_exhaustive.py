@@ -22,9 +22,8 @@ from multiprocessing import get_context
 
 from conformance import manifest, reference
 from tgv_format import canonical
-from tgv_format.container import SIGNATURE, UnitReader, UnitType
+from tgv_format.container import SIGNATURE, UnitType
 from tgv_format.errors import TgvError
-from tgv_format.generator_hint import GeneratorHint
 from tgv_format.reader import Element, Reader
 
 #: Of longer vectors a sample is taken: most of their bytes are the payload of a keyframe, or alike.
@@ -33,7 +32,7 @@ MOST_BYTES, SAMPLE = 20_000, 2_000
 
 @dataclass(frozen=True)
 class Place:
-    """A unit in a file: its first byte, the one behind it, and those of the payload; ``crc`` if it has one."""
+    """A unit in a file: its first byte, the one behind it, its payload's, and whether it has a CRC."""
 
     unit_type: int
     start: int
@@ -65,7 +64,9 @@ def main(args: argparse.Namespace) -> int:
     with get_context("spawn").Pool(args.jobs) as pool:
         for name, counts, different in pool.imap_unordered(_vector, work):
             total.update(counts)
-            print(f"{name}: " + ", ".join(f"{key} {count}" for key, count in sorted(counts.items())), flush=True)
+            print(
+                f"{name}: " + ", ".join(f"{key} {count}" for key, count in sorted(counts.items())), flush=True
+            )
             for damage in different:
                 print(f"SILENTLY DIFFERENT {name}: {damage}", flush=True)
     for key, count in sorted(total.items()):
@@ -106,7 +107,9 @@ class Stream:
         data[damage.byte] ^= 1 << damage.bit
         place = self.place(damage.byte)
         if damage.kind == "repaired" and place is not None:
-            data[place.stop - 4 : place.stop] = zlib.crc32(data[place.start : place.stop - 4]).to_bytes(4, "big")
+            data[place.stop - 4 : place.stop] = zlib.crc32(data[place.start : place.stop - 4]).to_bytes(
+                4, "big"
+            )
         return bytes(data)
 
     def outcome(self, damage: Damage) -> str:
@@ -121,11 +124,13 @@ class Stream:
             return "rejected"
         if values == self._values:
             return "harmless"
-        critical, before = ([v for v in found if b'"generator_hint"' not in v] for found in (values, self._values))
+        critical, before = (
+            [v for v in found if b'"generator_hint"' not in v] for found in (values, self._values)
+        )
         return "hint" if critical == before else "different"
 
     def _rejected_alone(self, data: bytes, place: Place, damage: Damage) -> bool:
-        """Whether a keyframe or clip is refused whatever stands before it, which is then not decoded again."""
+        """Whether a keyframe or clip is refused whatever stands before it, which is not decoded then."""
         if place.unit_type not in (UnitType.KEYFRAME, UnitType.CLIP):
             return False
         if damage.kind != "cut" and damage.byte < place.payload.start:

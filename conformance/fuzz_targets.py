@@ -124,7 +124,9 @@ def _shape(data: bytes) -> tuple[SequenceHeader, int, bytes]:
 
 
 def _shaped(header: SequenceHeader, frames: int, body: bytes) -> bytes:
-    return bytes([min(header.width, _SIDE) - 1, min(header.height, _SIDE) - 1, min(frames, _FRAMES) - 1]) + body
+    return (
+        bytes([min(header.width, _SIDE) - 1, min(header.height, _SIDE) - 1, min(frames, _FRAMES) - 1]) + body
+    )
 
 
 def _clip(data: bytes) -> None:
@@ -135,7 +137,9 @@ def _clip(data: bytes) -> None:
         return
     decoded.to_json()
     _, sections = clip.split(body, 0, "clip", header.limits)
-    if not any(section.ancillary for section in sections) and (decoded.text is None or _writable(decoded.text)):
+    if not any(section.ancillary for section in sections) and (
+        decoded.text is None or _writable(decoded.text)
+    ):
         _same(clip.encode(decoded, header), body)
 
 

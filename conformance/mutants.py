@@ -1,7 +1,7 @@
 """Faults that can be planted in the decoding path of the reference software, one at a time.
 
-A mutant is a node of a module's syntax tree in another form, or another entry of a normative table. Nothing is
-planted where it could not be noticed: in annotations, in the places and sentences of errors, and in
+A mutant is a node of a module's syntax tree in another form, or another entry of a normative table. Nothing
+is planted where it could not be noticed: in annotations, in the places and sentences of errors, and in
 functions that do not decode.
 """
 
@@ -23,22 +23,44 @@ from tgv_format.tables import load
 
 #: The modules of the decoding path: what stands in a stream, and how pictures are made of it.
 MODULES = [
-    *(
-        f"tgv_format.{name}"
-        for name in (
-            "camera_poses canonical clip container end entropy flow_tokens generator_hint keyframe levels masks "
-            "obu picture range_coder reader sequence syntax text text_model trajectories"
-        ).split()
-    ),
-    *(f"refdec.{name}" for name in ("baseline", "camera", "decoder", "keyframes", "motion")),
+    "refdec.baseline",
+    "refdec.camera",
+    "refdec.decoder",
+    "refdec.keyframes",
+    "refdec.motion",
+    "tgv_format.camera_poses",
+    "tgv_format.canonical",
+    "tgv_format.clip",
+    "tgv_format.container",
+    "tgv_format.end",
+    "tgv_format.entropy",
+    "tgv_format.flow_tokens",
+    "tgv_format.generator_hint",
+    "tgv_format.keyframe",
+    "tgv_format.levels",
+    "tgv_format.masks",
+    "tgv_format.obu",
+    "tgv_format.picture",
+    "tgv_format.range_coder",
+    "tgv_format.reader",
+    "tgv_format.sequence",
+    "tgv_format.syntax",
+    "tgv_format.text",
+    "tgv_format.text_model",
+    "tgv_format.trajectories",
 ]
 #: The tables that decoding reads, as modules of a package of their own.
 TABLES = [
-    f"tables.{name}"
-    for name in ("contexts", "frame_rates", "levels", "reconstruction", "text", "upsampling")
+    "tables.contexts",
+    "tables.frame_rates",
+    "tables.levels",
+    "tables.reconstruction",
+    "tables.text",
+    "tables.upsampling",
 ]
 
-_SWAPPED: dict[type[ast.AST], list[type[ast.AST]]] = {
+# Any: the classes of operators that the nodes below take have no common base but ast.AST.
+_SWAPPED: dict[type[ast.AST], list[Any]] = {
     ast.Add: [ast.Sub],
     ast.Sub: [ast.Add],
     ast.Mult: [ast.FloorDiv],
@@ -90,6 +112,8 @@ _VALUES = {
     "_adaptive": 1,
     "_unsigned": 1,
 }
+#: Names of types, which have other types in brackets.
+_TYPES = {"Callable", "NDArray", "dict", "list", "tuple"}
 #: Names of what only says where an error is.
 _INFORMATIVE = {"path", "detail", "element"}
 
@@ -191,6 +215,8 @@ def _opaque(node: ast.AST) -> bool:
         return True
     if isinstance(node, ast.Call) and _called(node) in _ERRORS:
         return True
+    if isinstance(node, ast.Subscript):
+        return getattr(node.value, "id", None) in _TYPES
     if isinstance(node, ast.keyword):
         return node.arg == "strict"
     if isinstance(node, ast.Assign):
@@ -214,12 +240,12 @@ def _variants(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             for other in _SWAPPED.get(type(op), []):
                 yield "operator", ast.AugAssign(target, other(), value)
             yield "dropped", ast.Pass()
-        case ast.Compare(left, ops, comparators):
-            for index, op in enumerate(ops):
-                for other in _SWAPPED.get(type(op), []):
-                    yield "comparison", ast.Compare(left, _but(ops, index, other()), comparators)
-        case ast.BoolOp(op, values):
-            for other in _SWAPPED[type(op)]:
+        case ast.Compare(left, comparisons, others):
+            for index, comparison in enumerate(comparisons):
+                for other in _SWAPPED[type(comparison)]:
+                    yield "comparison", ast.Compare(left, _but(comparisons, index, other()), others)
+        case ast.BoolOp(junction, values):
+            for other in _SWAPPED[type(junction)]:
                 yield "condition", ast.BoolOp(other(), values)
         case ast.UnaryOp(ast.USub(), operand):
             yield "operator", operand
@@ -256,7 +282,7 @@ def _variants(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "dropped", ast.Pass()
 
 
-def _calls(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
+def _calls(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     name, args = _called(node), node.args
     if name in _ERRORS:
         if args and isinstance(args[0], ast.Constant) and args[0].value in IDENTIFIERS:
@@ -323,7 +349,7 @@ def code(mutant: Mutant, skipped: Mapping[str, str]) -> Any:
 
 def _entries(module: str) -> list[Mutant]:
     """A mutant for every number of a table, and for every text."""
-    found = []
+    found: list[Mutant] = []
     for path in _leaves(load(module.removeprefix("tables."))):
         before = _at(load(module.removeprefix("tables.")), path)
         name = ".".join(map(str, path))
@@ -366,5 +392,7 @@ def sample(mutants: Mapping[str, list[Mutant]], count: int, seed: int) -> list[M
     ranked: list[tuple[float, str, Mutant]] = []
     for found in mutants.values():
         order = sorted(found, key=lambda m: hashlib.sha256(f"{seed}:{m.key}".encode()).digest())
-        ranked += [((2 * rank + 1) ** 2 / len(found), mutant.key, mutant) for rank, mutant in enumerate(order)]
+        ranked += [
+            ((2 * rank + 1) ** 2 / len(found), mutant.key, mutant) for rank, mutant in enumerate(order)
+        ]
     return [mutant for _, _, mutant in sorted(ranked, key=lambda row: row[:2])[:count]]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -19,15 +18,16 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import import_module
 from multiprocessing import connection, get_context
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from conformance.manifest import VECTORS, Vector, vectors
 
-#: Mutants that no decoder could be told from the right one by, and functions that do not decode; with reasons.
+#: Functions that do not decode, and mutants that decode as the original does; with reasons.
 KNOWN = Path(__file__).parent / "mutants.toml"
 COUNT, SEED = 400, 1
 _PACKAGES = ("tgv_format", "refdec")
@@ -38,9 +38,15 @@ _PLAIN = "tgv_format.range_coder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="MODULE", help="modules, or parts of their names; default: all")
     parser.add_argument(
-        "--sample", type=int, default=COUNT, metavar="N", help="how many mutants (default: %(default)s; 0: all)"
+        "names", nargs="*", metavar="MODULE", help="modules, or parts of their names; default: all"
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=COUNT,
+        metavar="N",
+        help="how many mutants (default: %(default)s; 0: all)",
     )
     parser.add_argument("--seed", type=int, default=SEED, metavar="N", help="which (default: %(default)s)")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, metavar="N")
@@ -64,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a mutant: ``verdict`` on ``vector``, or ``survived``, ``equivalent`` or ``stillborn``."""
+    """What became of a mutant: a verdict, or ``survived``, ``equivalent`` or ``stillborn``."""
 
     mutant: Any
     verdict: str
@@ -95,7 +101,7 @@ def main(args: argparse.Namespace) -> int:
     start = time.monotonic()
     fates = []
     for fate in run(chosen, suite, known["not-decoding"], args.jobs):
-        fates.append(_explained(fate, known.get("equivalent", [])))
+        fates.append(_explained(fate, known["equivalent"]))
         if sys.stderr.isatty():
             print(f"\r{len(fates)} of {len(chosen)}", end="", file=sys.stderr)
     fates.sort(key=lambda fate: (fate.mutant.module, fate.mutant.line, fate.mutant.index))
@@ -162,7 +168,8 @@ def _decode(case: Case, plain: bool) -> tuple[str, tuple[str, ...]]:
             values.append(canonical.dumps(element.to_json()))
             yield element
 
-    stream, frames = elements(), ()
+    stream = elements()
+    frames: tuple[str, ...] = ()
     if case.pictures:
         frames = tuple(picture.md5() for picture in Decoder(reader.header).pictures(stream))
     for _ in stream:
@@ -170,9 +177,7 @@ def _decode(case: Case, plain: bool) -> tuple[str, tuple[str, ...]]:
     return hashlib.sha256(b"[\n" + b",\n".join(values) + b"\n]\n").hexdigest(), frames
 
 
-def run(
-    chosen: Sequence[Any], suite: Sequence[Case], skipped: dict[str, str], jobs: int
-) -> Iterator[Fate]:
+def run(chosen: Sequence[Any], suite: Sequence[Case], skipped: dict[str, str], jobs: int) -> Iterator[Fate]:
     """What becomes of each mutant, in the order in which they end."""
     context = get_context("fork")
     waiting = list(reversed(chosen))
@@ -185,7 +190,7 @@ def run(
             process.start()
             theirs.close()
             running[ours] = mutant, process
-        for pipe in connection.wait(list(running)):
+        for pipe in cast(list[Any], connection.wait(list(running))):
             mutant, process = running.pop(pipe)
             try:
                 verdict, vector = pipe.recv()
@@ -197,6 +202,8 @@ def run(
 
 def _live(mutant: Any, suite: Sequence[Case], skipped: dict[str, str], pipe: Any) -> None:
     """The life of one mutant, in its process."""
+    import resource
+
     from conformance import imports, mutants
 
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
@@ -240,7 +247,7 @@ def _timed(seconds: float, call: Callable[[], str]) -> str:
 def _killer(suite: Sequence[Case], plain: bool) -> tuple[str, str]:
     """The first verdict that is not a pass, and its vector."""
     for case in suite:
-        verdict = _timed((5 if plain else 1) * case.seconds, lambda case=case: _verdict(case, plain))
+        verdict = _timed((5 if plain else 1) * case.seconds, partial(_verdict, case, plain))
         if verdict != "pass":
             return verdict, case.name
     return "survived", ""
@@ -249,9 +256,14 @@ def _killer(suite: Sequence[Case], plain: bool) -> tuple[str, str]:
 def _explained(fate: Fate, equivalent: Sequence[dict[str, Any]]) -> Fate:
     """A survivor that is known to be equivalent, with the reason."""
     for row in equivalent if fate.verdict == "survived" else ():
-        if all(vars(fate.mutant)[name] == value for name, value in row.items() if name != "why"):
+        if fits(fate.mutant, row):
             return replace(fate, verdict="equivalent", why=row["why"])
     return fate
+
+
+def fits(mutant: Any, row: dict[str, Any]) -> bool:
+    """Whether an entry of the list of equivalent mutants is about this one."""
+    return all(vars(mutant)[name] == value for name, value in row.items() if name != "why")
 
 
 def _report(fates: Sequence[Fate], seconds: float) -> None:
