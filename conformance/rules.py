@@ -106,6 +106,7 @@ _DISTINCTIONS: dict[str, tuple[str | None, str, str]] = {
     "TGV-TXT-3": ("brotli", r"text$", ""),
     "TGV-TXT-4": (None, r"text$", "UTF-8"),
     "TGV-FLW-1": (None, r"flow_tokens$", ""),
+    "TGV-FLW-2": (None, r"tokenizer_id$", ""),
     "TGV-FLW-3": (None, r"tokens_minus1$", ""),
     "TGV-FLW-5": (None, r"flow_tokens", "more than 16 bits"),
     "TGV-FLW-6": (None, r"flow_tokens", "straight interval"),

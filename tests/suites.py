@@ -95,7 +95,7 @@ def everything() -> bytes:
         positions=paths,
         span=np.array([[0, count], [0, count], [1, 4]], np.int32),
         visible=np.array([[1] * 7, [1, 1, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 0, 0]], np.bool_),
-        instance=np.array([0, 0, 3], np.uint8),
+        instance=np.array([0, 0, 1], np.uint8),
         follows=np.zeros(3, np.bool_),
         precision=3,
         lattice_log2=0,
