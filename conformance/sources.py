@@ -160,6 +160,7 @@ def _trajectories(row: Row, width: int, height: int, frames: int) -> Trajectorie
         follows=np.array(row.get("follows", [0] * count), np.bool_),
         precision=row["precision"],
         lattice_log2=row["lattice_log2"],
+        stepwise=bool(row.get("stepwise", 0)),
     )
     return trajectories.canonical(params, width, height)[0]
 
@@ -185,6 +186,7 @@ def walks(
     spans: float = 0.0,
     hidden: float = 0.0,
     follow: float = 0.0,
+    stepwise: int = 0,
 ) -> Trajectories:
     """Random walks of up to ``pace`` units a frame in either direction, from a lattice point on.
 
@@ -215,7 +217,9 @@ def walks(
     for n, (first, last) in enumerate(span.tolist()):
         for t in range(first, last + 1):
             visible[n, t] ^= draw.chance(hidden)
-    params = Trajectories(positions, span, visible, instance, follows, precision, lattice_log2)
+    params = Trajectories(
+        positions, span, visible, instance, follows, precision, lattice_log2, bool(stepwise)
+    )
     ordered, _ = trajectories.canonical(params, width, height)
     ordered.follows[0] = False
     return ordered

@@ -1,6 +1,6 @@
 """Show which vectors and tests every requirement leads to, and the other way round.
 
-A vector names its requirements in its recipe, a test in a marker: ``@pytest.mark.requirement("TGV-FLW-6")``.
+A vector names its requirements in its recipe, a test in a marker: ``@pytest.mark.requirement("TGV-FLW-7")``.
 The tests are those of a checkout; an installed suite knows the vectors alone.
 """
 
