@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from conformance.manifest import Expectation
 from conformance.reference import DecodedUnit, Reference, document
@@ -30,6 +30,14 @@ _LONGEST = 400
 _FORM = "the values are right, their form is not"
 
 Index = tuple[str | int, ...]
+
+
+class _Symbol(NamedTuple):
+    """The first symbol of an element: number in the trace, bit offset, value."""
+
+    number: int
+    bits: int
+    value: int
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,10 @@ def _in_unit(reference: Reference, unit: DecodedUnit, value: dict[str, Any]) -> 
         trace = _first_symbols(reference.trace, f"{unit.path}.{section}.")
         offset = 8 * unit.sections.get(str(section), unit.offset)
         parts = unit.value.get(str(section))
-        places = [_place(str(section), index[1:], parts, trace, offset) for index, _, _ in found]
+        places = [
+            _place(str(section), (index[1:], expected, got), parts, trace, offset)
+            for index, expected, got in found
+        ]
     # Of several leaves of one symbol the first.
     first = min(range(len(found)), key=lambda n: places[n][0])
     index, expected, got = found[first]
@@ -240,41 +251,59 @@ def _row(kind: str, index: Index) -> dict[str, Any]:
     return {"clause": "11.2"}
 
 
-def _first_symbols(trace: list[dict[str, Any]], prefix: str) -> dict[str, tuple[int, int]]:
-    """Number and bit offset of the first symbol of each traced element of a section."""
-    out: dict[str, tuple[int, int]] = {}
+def _first_symbols(trace: list[dict[str, Any]], prefix: str) -> dict[str, _Symbol]:
+    """The first symbol of each traced element of a section."""
+    out: dict[str, _Symbol] = {}
     for number, record in enumerate(trace):
         if record["path"].startswith(prefix):
-            out.setdefault(record["path"].removeprefix(prefix), (number, record["bit_offset"]))
+            symbol = _Symbol(number, record["bit_offset"], record["value"])
+            out.setdefault(record["path"].removeprefix(prefix), symbol)
     return out
 
 
 def _place(
-    section: str, index: Index, params: Any, trace: dict[str, tuple[int, int]], offset: int
+    section: str, leaf: tuple[Index, Any, Any], params: Any, trace: dict[str, _Symbol], offset: int
 ) -> tuple[int, int, dict[str, Any]]:
     """Number and bit offset of the symbol of one leaf of a section, and the row of the table."""
+    index, expected, got = leaf
     row = _row("clip", (section, *index))
     name, numbers = index[0] if index else "", [i for i in index if isinstance(i, int)]
-    if "between" in row and _is_between(section, numbers, params):
-        row = row["between"]
+    where = _where(section, numbers, params, trace)
+    row = next((other for other in row.get("elsewhere", []) if other["where"] == where), row)
     if "symbol" not in row or not isinstance(params, dict):
         return -1, offset, row
-    symbol = row["symbol"].format(*numbers, 0, 0, 0, **_names(str(name), numbers, params))
+    names = _names(str(name), numbers, params) | {"byte": _common_bytes(expected, got)}
+    symbol = row["symbol"].format(*numbers, 0, 0, 0, **names)
+    if symbol in trace:
+        return trace[symbol].number, trace[symbol].bits, row
     # Values that follow from others have no symbol of their own; others of the same point or frame have.
     owner = symbol.rpartition(".")[0]
-    candidates = [trace[key] for key in trace if key.rpartition(".")[0] == owner]
-    number, bits = trace.get(symbol) or min(candidates, default=(len(trace), offset))
-    return number, bits, row
+    candidates = [
+        (found.number, found.bits) for key, found in trace.items() if key.rpartition(".")[0] == owner
+    ]
+    return *min(candidates, default=(len(trace), offset)), row
 
 
-def _is_between(section: str, numbers: list[int], params: Any) -> bool:
+def _where(section: str, numbers: list[int], params: Any, trace: dict[str, _Symbol]) -> str:
+    """In which of the ways of the table a value of several ways is coded."""
     try:
-        if section == "trajectories":
-            first, last = params["span"][numbers[0]]
-            return bool(first < numbers[1] < last)
-        return bool(numbers[0] + 1 < len(params["tokens"]))
-    except (IndexError, KeyError, TypeError):
-        return False
+        if section == "flow_tokens":
+            return "between ends" if numbers[0] + 1 < len(params["tokens"]) else ""
+        n, t = numbers[:2]
+        first, last = params["span"][n]
+        t = min(max(t, first), last)
+        anchor = last if trace[f"points[{n}].end_anchor"].value else first
+        if t == anchor:
+            return ""
+        return "stepwise" if params["stepwise"] else "between ends" if first < t < last else "other end"
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ""
+
+
+def _common_bytes(expected: Any, got: Any) -> int:
+    """How many bytes two texts have in common before the first that differs."""
+    a, b = (text.encode(errors="replace") if isinstance(text, str) else b"" for text in (expected, got))
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _names(name: str, numbers: list[int], params: dict[str, Any]) -> dict[str, int]:

@@ -94,7 +94,7 @@ def plant_parameter(rng: random.Random, vector: Vector, right: Reference, tmp_pa
     element = right.units[number].path + written(path)
     names = [name for name in path if isinstance(name, str)]
     row = ELEMENTS[".".join([right.units[number].path.split("[")[0], *names])]
-    clauses = {row["clause"], row.get("between", row)["clause"]}
+    clauses = {other["clause"] for other in (row, *row.get("elsewhere", []))}
     got = found.got if names == ["unit"] else owner[last]
     return (
         (found.stage, found.element, found.got) == ("parameters", element, got)
@@ -171,17 +171,22 @@ def changed(right: Reference, path: tuple[Any, ...], value: Any, unit: str = "cl
 @pytest.mark.parametrize(
     ("path", "value", "clause", "symbol"),
     [
-        (("trajectories", "instance", 2), 4, "9.2.4", "points[2].instance_step"),
+        (("trajectories", "instance", 2), 4, "9.2.5", "points[2].instance"),
         (("trajectories", "span", 2, 1), 5, "9.2.4", "points[2].span"),
         (("trajectories", "positions", 1, 0, 0), 99, "9.2.4", "points[1].anchor_gap"),
-        (("trajectories", "positions", 1, 3, 1), 99, "9.2.6", "points[1].path"),
-        (("trajectories", "visible", 1, 2), 1, "9.2.7", "points[1].visibility"),
+        (("trajectories", "positions", 1, 6, 0), 99, "9.2.4", "points[1].displacement"),
+        (("trajectories", "positions", 2, 6, 0), 99, "9.2.4", "points[2].displacement"),
+        (("trajectories", "positions", 1, 3, 1), 99, "9.2.7", "points[1].path"),
+        (("trajectories", "visible", 1, 2), 1, "9.2.9", "points[1].visibility"),
         (("flow_tokens", "tokens", 5, 1, 2), 99, "9.4.2", "tokens[5].last_token"),
         (("flow_tokens", "tokens", 2, 0, 1), 99, "9.4.2", "tokens[2].path"),
         (("camera_poses", "poses", 0, 1), 99, "9.5.2", "poses[3].difference"),
         (("camera_poses", "frames", 0), 2, "9.5.3", "poses[3].split"),
         (("masks", "motion", 3, 1, 0), 1, "9.6.2", None),
         (("masks", "runs", 1, 0), 2, "9.6.4", "labels[0].row"),
+        (("text", "text"), "a bark", "9.3.2", "bytes[3]"),
+        (("text", "text"), "a boa", "9.3.2", "bytes[5]"),
+        (("text", "text"), "a boats", "9.3.2", "bytes[6]"),
     ],
 )
 def test_entropy_coded_elements_are_found_in_the_trace(
@@ -194,6 +199,27 @@ def test_entropy_coded_elements_are_found_in_the_trace(
     if symbol is not None:
         offsets = [r["bit_offset"] for r in right.trace if r["path"] == f"clip[0].{path[0]}.{symbol}"]
         assert found.bit_offset == offsets[0]
+
+
+@pytest.mark.parametrize(
+    ("point", "frame", "clause", "symbol"),
+    [
+        (0, 0, "9.2.4", "anchor_gap"),
+        (0, 1, "9.2.8", "steps"),
+        (0, 2, "9.2.8", "steps"),
+        (1, 0, "9.2.8", "steps"),
+        (1, 2, "9.2.4", "anchor_gap"),
+    ],
+)
+def test_positions_of_stepwise_paths(
+    right: Reference, point: int, frame: int, clause: str, symbol: str
+) -> None:
+    path = ("trajectories", "positions", point, frame, 0)
+    found = divergence.in_parameters(right, changed(right, path, 99, "clip[1]"))
+    assert found is not None
+    assert (found.element, found.clause) == (f"clip[1]{written(path)}", clause)
+    name = f"clip[1].trajectories.points[{point}].{symbol}"
+    assert found.bit_offset == next(r["bit_offset"] for r in right.trace if r["path"] == name)
 
 
 def test_the_first_in_decoding_order_is_named(right: Reference) -> None:
@@ -306,7 +332,7 @@ def test_the_clauses_of_the_table_exist() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     clauses = set(re.findall(r"^#{2,4} (\d[\d.]*) ", text, re.M))
     rows = [*load("elements")["elements"], *load("elements")["symbols"]]
-    rows += [row["between"] for row in rows if "between" in row]
+    rows += [other for row in rows for other in row.get("elsewhere", [])]
     assert {row["clause"] for row in rows} <= clauses
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from strategies import (
     Stream,
     assert_cost,
+    bytes_as_text,
     clips,
     generator_hints,
     keyframes,
@@ -48,7 +49,6 @@ from tgv_format.sequence import FRAME_RATES, SequenceHeader
 from tgv_format.syntax import ParameterError
 from tgv_format.tables import load
 from tgv_format.text import Text
-from tgv_format.text_model import TextModel, primed
 from tgv_format.trajectories import Grid, Trajectories, between
 
 LIMITS = LEVELS[1]
@@ -418,14 +418,6 @@ def test_the_model_knows_the_training_captions_that_are_not_held_out() -> None:
     assert load("text")["captions"] == [c for i, c in enumerate(captions) if i % 16 != 7]
     assert len(held_out) >= 30
     assert not set(held_out) & set(load("text")["captions"])
-
-
-def bytes_as_text(body: bytes) -> bytes:
-    """A section that holds ``body``, which need not be UTF-8."""
-    coder, model = Encoder(text.SECTION), TextModel(primed())
-    for byte in (*body, 0xFF):
-        model.code(coder, 0xFF - byte)
-    return coder.finish()
 
 
 @pytest.mark.parametrize(

@@ -555,7 +555,9 @@ class Trajectories:
     def steps(self, path: list[Position], a: int, b: int, references: list[list[Position]]) -> None:
         s = 1 if a < b else -1
         leaders = references[: 4 if len(references) >= 4 else 2 if len(references) >= 2 else 1]
-        axes = [Steps(self.coder, [[p[i] for p in leader] for leader in leaders], path[a][i], a) for i in (0, 1)]
+        axes = [
+            Steps(self.coder, [[p[i] for p in leader] for leader in leaders], path[a][i], a) for i in (0, 1)
+        ]
         for t in range(a + s, b + s, s):
             x, y = path[t - s]
             x += axes[0].step(x, t, s)
