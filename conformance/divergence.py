@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from conformance import reconstruction
 from conformance.manifest import Expectation
 from conformance.reference import DecodedUnit, Reference, document
 from tgv_format.keyframe import Codec, Role
@@ -380,12 +381,14 @@ def _symbol(number: int, record: dict[str, Any], expected: Any, got: Any) -> Div
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a frame comes from: a keyframe or a clip."""
+    """Where a frame comes from: a keyframe, or a clip, in which it has the number ``t``."""
 
     frame: int
     unit: DecodedUnit
     stage: str
     clause: str
+    t: int = 0
+    two_sided: bool = False
 
 
 def origins(units: Sequence[DecodedUnit]) -> list[_Origin]:
@@ -403,8 +406,12 @@ def origins(units: Sequence[DecodedUnit]) -> list[_Origin]:
             last = frames + unit.value["frame_count"] - 1
             if pending is not None:
                 out.append(_Origin(last, pending, "keyframe", _keyframe_clause(pending)))
-            stop = last if pending is not None else last + 1
-            out += [_Origin(frame, unit, "baseline", "10") for frame in range(frames, stop)]
+            two_sided = pending is not None
+            clause = ", ".join(reconstruction.steps(unit.value, two_sided))
+            out += [
+                _Origin(frame, unit, "baseline", clause, frame - frames + 1, two_sided)
+                for frame in range(frames, last + 1 - two_sided)
+            ]
             frames, pending = last + 1, None
     return out
 
@@ -431,11 +438,15 @@ def in_frames(
         if have == expected.frames[n] or (origin.stage != "keyframe" and not between):
             continue
         plane, index, detail = "", list[int](), ""
-        if pictures is not None and n < len(pictures):
-            plane, index, detail = _sample(reference, origin, expected, pictures[n])
+        picture = pictures[n] if pictures is not None and n < len(pictures) else None
+        if picture is not None:
+            plane, index, detail = _sample(reference, origin, expected, picture)
+        clause = origin.clause
+        if origin.stage == "baseline" and (found := _suspicion(reference, origin, have, picture)):
+            clause, detail = ", ".join(found.clauses), "; ".join(filter(None, [detail, found.reason]))
         return Divergence(
             origin.stage,
-            origin.clause,
+            clause,
             origin.unit.path,
             expected.frames[n],
             have,
@@ -449,6 +460,21 @@ def in_frames(
         end = reference.units[-1]
         return Divergence("frames", "11.4", end.path, len(expected.frames), len(got), detail="frames")
     return None
+
+
+def _suspicion(
+    reference: Reference, origin: _Origin, md5: str, got: Picture | None
+) -> reconstruction.Suspicion | None:
+    """What can be told of the step of the reconstruction that went wrong; None where nothing can."""
+    try:
+        pictures = reference.pictures()
+    except ImportError:
+        return None
+    clip = reference.clips()[int(re.findall(r"\d+", origin.unit.path)[0])]
+    first = origin.frame - origin.t
+    frames = [first, first + clip.frame_count][: 1 + origin.two_sided]
+    anchors = [pictures[frame] for frame in frames]
+    return reconstruction.Case(clip, anchors, origin.t, pictures[origin.frame]).suspicion(md5, got)
 
 
 def _sample(

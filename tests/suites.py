@@ -86,10 +86,10 @@ def everything() -> bytes:
     header = small_header(24, 16)
     count = 6
     rng = np.random.default_rng(7)
-    # Two instances; the second point leaves the straight line, the third is seen for a while only.
+    # Two instances; the second point stays in label 1 of the masks, the third is seen for a while only.
     paths = np.zeros((3, count + 1, 2), np.int32)
     paths[0] = [[2 + t, 3] for t in range(count + 1)]
-    paths[1] = [[2 + t, 9 + (t * (6 - t)) // 4] for t in range(count + 1)]
+    paths[1] = [[2 + 4 * min(t, 4), 9 + (t * (6 - t)) // 4] for t in range(count + 1)]
     paths[2] = [[18, 12]] * (count + 1)
     points = Trajectories(
         positions=paths,
