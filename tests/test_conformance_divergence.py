@@ -14,9 +14,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from suites import Suite, everything, fake
+from suites import Suite, everything, fake, random_picture
 
-from conformance import divergence, reference
+from conformance import divergence, reconstruction, reference
 from conformance.decoder import Limits, Outcome
 from conformance.divergence import Divergence
 from conformance.manifest import Vector
@@ -26,8 +26,11 @@ from conformance.workers import Workers
 from refdec import baseline, motion
 from refdec.camera import Camera
 from tgv_format import flow_tokens
+from tgv_format.clip import Clip
+from tgv_format.masks import Masks
 from tgv_format.picture import Picture
 from tgv_format.tables import load
+from tgv_format.trajectories import Trajectories
 
 DOCUMENT = Path(__file__).parents[1] / "spec" / "tgv.md"
 ELEMENTS = {row["element"]: row for row in load("elements")["elements"]}
@@ -490,6 +493,78 @@ def test_class_3_looks_at_keyframes_alone(vector: Vector, right: Reference, pict
     md5s = [picture.md5() if n in (0, 6) else "" for n, picture in enumerate(pictures)]
     assert divergence.in_frames(right, vector.expectation, md5s, between=False) is None
     assert divergence.in_frames(right, vector.expectation, md5s) is not None
+
+
+@pytest.mark.parametrize(
+    ("clip", "two_sided", "clauses"),
+    [
+        ({}, False, ["10.1"]),
+        ({}, True, ["10.4"]),
+        ({"text": {}, "masks": {}}, True, ["10.4"]),
+        ({"flow_tokens": {"tokenizer_id": 1}}, False, ["10.1"]),
+        ({"flow_tokens": {"tokenizer_id": 0}}, False, ["9.4.3", "10.2.2", "10.3"]),
+        ({"camera_poses": {}}, False, ["10.2.1", "10.2.2", "10.3"]),
+        ({"trajectories": {}}, True, ["10.2.3", "10.3", "10.4"]),
+        ({"trajectories": {}, "masks": {}}, False, ["10.2.3", "10.2.4", "10.3"]),
+    ],
+)
+def test_the_sections_say_which_steps_there_are(
+    clip: dict[str, Any], two_sided: bool, clauses: list[str]
+) -> None:
+    assert reconstruction.steps(clip, two_sided) == clauses
+
+
+def test_md5s_are_enough_for_a_missing_step(vector: Vector, right: Reference, tmp_path: Path) -> None:
+    with mock.patch.object(flow_tokens, "flow", lambda tokens, t, place, *size: 0 * place):
+        wrong = right.pictures()
+    lines = "".join(f"{n} {picture.md5()}\n" for n, picture in enumerate(wrong))
+    found = judged(vector, tmp_path, md5=lines.encode())
+    assert (found.clause, found.frame) == ("9.4.3", 1)
+    assert found.detail == "the frame is what comes out without flow tokens"
+
+
+def two_halves(points: list[list[int]], labels: list[int]) -> reconstruction.Case:
+    """Frame 2 of 4, 32 x 16; points in the right half move to the right, by two samples a frame."""
+    count = len(points)
+    paths = np.array([[[x + 2 * t * (x >= 16), y] for t in range(5)] for x, y in points], np.int32)
+    trajectories = Trajectories(
+        positions=paths,
+        span=np.array([[0, 4]] * count, np.int32),
+        visible=np.ones((count, 5), np.bool_),
+        instance=np.zeros(count, np.uint8),
+        follows=np.zeros(count, np.bool_),
+        precision=3,
+        lattice_log2=0,
+    )
+    plane = np.repeat(np.array([labels], np.uint8), 2, 0)
+    masks = Masks(np.repeat(plane[None], 5, 0), np.zeros((4, max(labels), 2), np.int16), 3)
+    clip = Clip(4, trajectories, None, None, None, masks)
+    anchors = [random_picture(32, 16, seed) for seed in (1, 2)]
+    right = list(baseline.reconstruct(clip, *anchors))[1]
+    return reconstruction.Case(clip, anchors, 2, right)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "plane", "clauses"),
+    [
+        (slice(None), slice(0, 16), 0, None),
+        (slice(3, 9), slice(17, 25), 0, ["10.2.4"]),
+        (slice(3, 9), slice(29, 31), 0, ["10.4"]),
+        (slice(3, 9), slice(29, 31), 1, ["10.3", "10.4"]),
+    ],
+)
+def test_the_places_of_wrong_samples_tell(
+    rows: slice, columns: slice, plane: int, clauses: list[str] | None
+) -> None:
+    case = two_halves([[4, 4], [18, 8]], [0, 0, 1, 1])
+    planes = [part.copy() for part in case.right.planes]
+    planes[plane][rows, columns.start >> (plane > 0) : columns.stop >> (plane > 0)] ^= 1
+    found = case.suspicion("", Picture(*planes))
+    assert (found and found.clauses) == clauses
+
+
+def test_pictures_of_another_size_have_no_places() -> None:
+    assert two_halves([[4, 4]], [0, 0, 1, 1]).suspicion("", random_picture(16, 16, 1)) is None
 
 
 # --- Symbols
