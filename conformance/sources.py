@@ -200,7 +200,7 @@ def walks(
     instance = np.zeros(points, np.uint8)
     follows = np.zeros(points, np.bool_)
     for n in range(points):
-        instance[n] = draw.integer(0, instances - 1) * (255 // max(1, instances - 1))
+        instance[n] = n if n < instances else draw.integer(0, instances - 1)
         if draw.chance(spans):
             first = draw.integer(0, frames)
             span[n] = first, draw.integer(first, frames)

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 MODULES = [
     *(f"tgv_format.{path.stem}" for path in sorted((ROOT / "tgv_format").glob("[a-z]*.py"))),
     "refdec.baseline",
+    "refdec.camera",
+    "refdec.motion",
 ]
 
 #: What in these modules is not decoding, by the end of a function's name: why.
@@ -36,12 +38,7 @@ OTHER = {
     "BinaryCoder._code": "is abstract",
     "resynchronise": "conceals",
     "_stuck": "conceals",
-    "step_size": "serves generators, which may use poses as matrices",
-    "Interval.inside": "serves generators, which may use poses as matrices",
     "matrices": "serves generators, which may use poses as matrices",
-    "flow_tokens.basis": "serves generators, which may use the flow of tokens",
-    "flow_tokens.flow": "serves generators, which may use the flow of tokens",
-    "masks.upsample": "serves generators, which may use the labels of luma samples",
     "trajectories.Grid.inside": "is for encoders",
 }
 
@@ -55,7 +52,6 @@ ONE_WAY = {
     ("syntax._join", "element"): "would be an error of an element without a name",
     ("tables.load", "_INSTALLED.is_dir()"): "depends on the installation",
     ("baseline.reconstruct", "frames is None"): "is for encoders, which want all frames",
-    ("_decompress", "len(out) <= limit and (not decompressor.can_accept_more_data())"): "depends on Brotli",
 }
 
 
