@@ -579,6 +579,15 @@ def still(count: int, last: int, size: tuple[int, int], **changes: Any) -> Traje
     return replace(params, **changes)
 
 
+def test_points_of_one_cell_stand_in_any_order() -> None:
+    """One is anchored there at its first frame, the other one at its last."""
+    params = still(2, 2, (32, 32), lattice_log2=1)
+    params.positions[:] = [[[1, 1], [1, 1], [2, 2]], [[2, 2], [1, 1], [1, 1]]]
+    for order in ([0, 1], [1, 0]):
+        ordered = replace(params, positions=params.positions[order])
+        assert_same(decode_points(encode_points(ordered, (32, 32)), (32, 32), 2), ordered)
+
+
 @pytest.mark.parametrize(("level", "size"), [(1, (512, 320)), (2, (1920, 1080)), (3, (4096, 2160))])
 def test_as_many_trajectories_as_the_level_allows(level: int, size: tuple[int, int]) -> None:
     limits = LEVELS[level]
