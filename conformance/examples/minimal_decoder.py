@@ -6,6 +6,9 @@ code with the reference decoder. It is the worked example of an adapter for the 
     tgv-conformance run --decoder 'python minimal_decoder.py {input} {params}' \
         --expect minimal_decoder.txt
 
+After a change of the vectors ``--write-expect minimal_decoder.txt`` writes that list anew; all in it is
+"unsupported".
+
 Exit status: 0 decoded; 1 the stream is in error, with the identifier on standard error; 69 the stream uses
 what this decoder does not have: flow tokens, camera poses and masks.
 """
