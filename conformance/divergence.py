@@ -125,10 +125,9 @@ def _in_units(reference: Reference, got: list[Any]) -> Divergence | None:
     """The first unit of the stream whose element differs or is not there."""
     for number, unit in enumerate(reference.units):
         if number == len(got):
-            row = _ELEMENTS[_kind(unit)]
             return Divergence(
                 "parameters",
-                row["clause"],
+                ", ".join([_ELEMENTS[name]["clause"] for name in _parts(unit)]),
                 unit.path,
                 unit.value["unit"],
                 _ABSENT,
@@ -155,6 +154,11 @@ def _in_units(reference: Reference, got: list[Any]) -> Divergence | None:
         if not same(unit.value, value):
             return _in_unit(reference, unit, value)
     return None
+
+
+def _parts(unit: DecodedUnit) -> list[str]:
+    """What a unit consists of, by names of the table: the sections of a clip, or the unit itself."""
+    return [f"clip.{name}" for name in unit.sections] or [_kind(unit)]
 
 
 def _no_number(name: str) -> None:
@@ -360,7 +364,8 @@ def _symbol(number: int, record: dict[str, Any], expected: Any, got: Any) -> Div
         coder = {"lower", "range", "point", "bit_offset"}
         if got.keys() <= coder:
             clause = "8.2"
-        elif got.keys() <= coder | {"probability"}:
+        elif got.keys() <= coder | {"probability"} and section != "text":
+            # Contexts make it; those of texts are not of clause 8.4.
             clause = "8.4"
     return Divergence(
         "symbols",

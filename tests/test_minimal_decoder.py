@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Stream, settings, spans, streams
 
-from conformance import examples, reference, verdict
+from conformance import divergence, examples, reference, verdict
 from conformance.decoder import Outcome, reported_error
 from conformance.manifest import Vector, vectors
 from conformance.verdict import Verdict, judge
@@ -66,6 +66,31 @@ def test_it_runs_without_any_package(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-I", "-S", SOURCE, stream, params], check=True)
     units = reference.decode(stream.read_bytes()).units
     assert params.read_bytes() == reference.document([unit.value for unit in units])
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "clause"),
+    [
+        ("", "", None),
+        ("self.instance[m] == close", "self.instance[m] != close", "9.2.5"),
+        ("8 * self.coarse + 4 + size", "8 * self.coarse + size", "9.2.7"),
+        ("2 * self.coarse + self.explicit_before", "2 * self.coarse", "9.2.9"),
+        ("4 * count + 5", "4 * count + 6", "9.3.2"),
+        ("(fast + slow) >> 5", "(fast + fast) >> 5", "8.4"),
+    ],
+)
+def test_its_trace_leads_to_what_is_wrong(right: str, wrong: str, clause: str | None, tmp_path: Path) -> None:
+    """Faults of the decoder that end in an error long after."""
+    module = ModuleType("faulty")
+    module.__file__ = str(SOURCE)
+    source = SOURCE.read_text(encoding="utf-8")
+    assert right in source
+    exec(compile(source.replace(right, wrong, 1), "faulty", "exec"), module.__dict__)
+    stream = Path(__file__).parents[1] / "spec" / "examples" / "worked.tgv"
+    trace = tmp_path / "trace"
+    module.main([str(stream), str(tmp_path / "params"), str(trace)])
+    found = divergence.in_trace(reference.decode(stream.read_bytes()), trace.read_text().splitlines())
+    assert (found and found.clause) == clause
 
 
 def without(stream: Stream, *names: str) -> Stream:

@@ -9,12 +9,15 @@ code with the reference decoder. It is the worked example of an adapter for the 
 After a change of the vectors ``--write-expect minimal_decoder.txt`` writes that list anew; all in it is
 "unsupported".
 
+With a third argument it writes the symbols (clause 11.5) there, for ``--trace-decoder``.
+
 Exit status: 0 decoded; 1 the stream is in error, with the identifier on standard error; 69 the stream uses
 what this decoder does not have: flow tokens, camera poses and masks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -24,7 +27,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 TABLES = next(
@@ -294,6 +297,8 @@ U64 = 2**64 - 1
 class EntropyDecoder:
     """Symbols of a section: the range decoder, contexts and binarisations."""
 
+    trace: IO[bytes] | None = None
+
     def __init__(self, section: str, data: bytes) -> None:
         self.data = data
         self.lower, self.range = 0, U64
@@ -303,7 +308,7 @@ class EntropyDecoder:
         states = _CONTEXTS["sections"].get(section, {}).items()
         self.contexts = {name: [[state, state, 0] for state in initial] for name, initial in states}
 
-    def symbol(self, probability: int) -> int:
+    def symbol(self, probability: int, context: str | None = None) -> int:
         scale = self.range >> 24
         inside = (self.point - self.lower) & U64
         split = scale * ((4096 - probability) << 12)
@@ -315,6 +320,10 @@ class EntropyDecoder:
         else:
             symbol = 0
             self.range = split
+        if self.trace is not None:
+            # Of the members of clause 11.5 as many as there are at hand; the runner compares what it finds.
+            record = {"context": context, "probability": probability, "value": symbol}
+            self.trace.write(canonical(record) + b"\n")
         if self.range < 2**32:
             self.lower = self.lower << 32 & U64
             self.range <<= 32
@@ -336,7 +345,7 @@ class EntropyDecoder:
     def bit(self, name: str, index: int) -> int:
         context = self.contexts[name][index]
         fast, slow, count = context
-        symbol = self.symbol((fast + slow) >> 5)
+        symbol = self.symbol((fast + slow) >> 5, f"{name}[{index}]")
         rate = START_RATE + count
         f, s = min(rate, FAST_RATE), min(rate, SLOW_RATE)
         if symbol:
@@ -764,22 +773,28 @@ def text(data: Bytes, limit: int) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: minimal_decoder.py FILE.tgv PARAMS.json", file=sys.stderr)
+    if len(arguments) not in (2, 3):
+        print("usage: minimal_decoder.py FILE.tgv PARAMS.json [TRACE]", file=sys.stderr)
         return 2
-    stream, params = arguments
+    stream, params, *trace = arguments
+    with contextlib.ExitStack() as files:
+        EntropyDecoder.trace = files.enter_context(open(trace[0], "wb")) if trace else None
+        return write(Path(stream).read_bytes(), files.enter_context(open(params, "wb")))
+
+
+def write(data: bytes, file: IO[bytes]) -> int:
+    """Write the document of clause 11.2; returns the exit status."""
     # What was decoded before an error is left there: the runner looks where it went wrong.
-    with open(params, "wb") as file:
-        try:
-            for number, unit in enumerate(decode(Path(stream).read_bytes())):
-                file.write((b",\n" if number else b"[\n") + canonical(unit))
-        except StreamError as error:
-            print(error, file=sys.stderr)
-            return 1
-        except UnsupportedError as error:
-            print(f"unsupported: {error}", file=sys.stderr)
-            return 69
-        file.write(b"\n]\n")
+    try:
+        for number, unit in enumerate(decode(data)):
+            file.write((b",\n" if number else b"[\n") + canonical(unit))
+    except StreamError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except UnsupportedError as error:
+        print(f"unsupported: {error}", file=sys.stderr)
+        return 69
+    file.write(b"\n]\n")
     return 0
 
 
