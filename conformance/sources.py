@@ -190,6 +190,7 @@ def walks(
 ) -> Trajectories:
     """Random walks of up to ``pace`` units a frame in either direction, from a lattice point on.
 
+    The first ``instances`` points belong to an instance each, the others to any of them.
     ``spans``, ``hidden`` and ``follow`` are the shares of points with a span of their own, which may begin at
     its last frame, of frames whose visibility is not the default, and of points that follow another.
     """
