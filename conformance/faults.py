@@ -34,7 +34,7 @@ _BLACK = """
 half, rows = chroma_size(width, height)
 return Picture.from_bytes(bytes(width * height + 2 * half * rows), width, height)
 """
-_TEXT = "return bytes(out[:limit]).ljust(limit, b'?')"
+_ZEROS = "self._decode_symbol, bit = lambda model: 0, 0"
 
 #: What to do instead of raising, by function, or by function and identifier: Python source.
 INSTEAD: dict[str, str] = {
@@ -49,10 +49,10 @@ INSTEAD: dict[str, str] = {
     "tgv_format.generator_hint:decode text-invalid": (
         "return GeneratorHint('?', bytes(32), Sampler.UNSPECIFIED, 0, 0, 0)"
     ),
-    "tgv_format.text:decode text-invalid": "return Text(body.decode('utf-8', 'replace'))",
-    "tgv_format.text:_decompress": _TEXT,
-    "tgv_format.entropy:Decoder._code": "self._decode_symbol, bit = lambda model: 0, 0",
-    "tgv_format.trajectories:_Code.points": "instance = 255",
+    "tgv_format.text:decode text-invalid": "return Text(text.decode('utf-8', 'replace'))",
+    "tgv_format.entropy:Decoder._code": _ZEROS,
+    "tgv_format.entropy:Decoder._adaptive": _ZEROS,
+    "tgv_format.trajectories:_Code._instance": "self.instance[n] = 255",
     "tgv_format.flow_tokens:_Code.tokens": "path[last] = min(max(path[last], _LOW), _HIGH)",
     "tgv_format.flow_tokens:_Code._interval out-of-range": (
         "path[middle] = min(max(path[middle], _LOW), _HIGH)"

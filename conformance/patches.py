@@ -12,7 +12,7 @@ Every ``[[patch]]`` of a recipe is a table with one of these members:
 ``beyond``    ``{at = SECTION, symbol = n}``: after ``n`` symbols the message leaves the intervals of all
 ``body``      ``{at = PLACE, bytes = "hex"}``: what follows the header of a unit or section
 ``asset``     ``{at = PLACE, name = "NAME.obu"}``: a file of ``vectors/assets`` as body
-``brotli``    ``{at = PLACE, bytes = "hex"}``: a Brotli stream of the bytes; ``times`` repeats the bytes
+``text``      ``{at = SECTION, bytes = "hex"}``: a text of these bytes, UTF-8 or not; ``times`` repeats them
 ``append``    ``{at = PLACE, bytes = "hex"}``: more of it; ``times`` repeats the bytes
 ``cut``       ``{at = PLACE, keep = n}``: ``n`` bytes of it, or all but ``-n``
 ``flip``      ``{at = PLACE, byte = i, mask = m}``: an exclusive or on byte ``i``
@@ -33,18 +33,18 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-import brotli
-
 from conformance import coders
 from conformance.faults import tolerate
 from conformance.manifest import VECTORS
 from conformance.syntax_tree import Section, Tree, Unit, Value, read
-from tgv_format import clip, container, sequence, syntax
+from tgv_format import clip, container, sequence, syntax, text
 from tgv_format.canonical import SequenceDigest
 from tgv_format.clip import Clip
+from tgv_format.entropy import Encoder
 from tgv_format.errors import TgvError
 from tgv_format.keyframe import Keyframe, Role
 from tgv_format.reader import Reader
+from tgv_format.text_model import END, TextModel, primed
 
 Row = dict[str, Any]
 
@@ -152,8 +152,13 @@ def _body(data: bytes, row: Row) -> bytes:
     return bytes.fromhex(row["bytes"]) * row.get("times", 1)
 
 
-def _brotli(data: bytes, row: Row) -> bytes:
-    return brotli.compress(_body(data, row), mode=brotli.MODE_TEXT, quality=11, lgwin=16)
+def _text(data: bytes, row: Row) -> bytes:
+    coder = Encoder(text.SECTION)
+    model = TextModel(primed())
+    for byte in _body(data, row):
+        model.code(coder, 0xFF - byte)
+    model.code(coder, END)
+    return coder.finish()
 
 
 def _asset(data: bytes, row: Row) -> bytes:
@@ -275,7 +280,7 @@ _PATCHES: dict[str, Callable[[Tree, Any], Edit | None]] = {
     "flip": _bytes(_flip),
     "splice": _bytes(_splice),
     "asset": _bytes(_asset),
-    "brotli": _bytes(_brotli),
+    "text": _bytes(_text),
     "size": _size,
     "checksum": _checksum,
     "keep": _keep,

@@ -160,6 +160,7 @@ def _trajectories(row: Row, width: int, height: int, frames: int) -> Trajectorie
         follows=np.array(row.get("follows", [0] * count), np.bool_),
         precision=row["precision"],
         lattice_log2=row["lattice_log2"],
+        stepwise=bool(row.get("stepwise", 0)),
     )
     return trajectories.canonical(params, width, height)[0]
 
@@ -185,9 +186,11 @@ def walks(
     spans: float = 0.0,
     hidden: float = 0.0,
     follow: float = 0.0,
+    stepwise: int = 0,
 ) -> Trajectories:
     """Random walks of up to ``pace`` units a frame in either direction, from a lattice point on.
 
+    The first ``instances`` points belong to an instance each, the others to any of them.
     ``spans``, ``hidden`` and ``follow`` are the shares of points with a span of their own, which may begin at
     its last frame, of frames whose visibility is not the default, and of points that follow another.
     """
@@ -198,7 +201,7 @@ def walks(
     instance = np.zeros(points, np.uint8)
     follows = np.zeros(points, np.bool_)
     for n in range(points):
-        instance[n] = draw.integer(0, instances - 1) * (255 // max(1, instances - 1))
+        instance[n] = n if n < instances else draw.integer(0, instances - 1)
         if draw.chance(spans):
             first = draw.integer(0, frames)
             span[n] = first, draw.integer(first, frames)
@@ -215,7 +218,9 @@ def walks(
     for n, (first, last) in enumerate(span.tolist()):
         for t in range(first, last + 1):
             visible[n, t] ^= draw.chance(hidden)
-    params = Trajectories(positions, span, visible, instance, follows, precision, lattice_log2)
+    params = Trajectories(
+        positions, span, visible, instance, follows, precision, lattice_log2, bool(stepwise)
+    )
     ordered, _ = trajectories.canonical(params, width, height)
     ordered.follows[0] = False
     return ordered

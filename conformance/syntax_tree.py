@@ -29,13 +29,13 @@ from tgv_format import (
     masks,
     sequence,
     syntax,
-    text,
     trajectories,
 )
 
 #: The value of an element: a number, or the very bytes that stand in its place.
 Value = int | bytes
 
+_NOTHING = construct.Struct()
 UNITS: dict[int, tuple[str, Any]] = {
     container.UnitType.SEQUENCE: ("sequence", sequence.HEADER),
     container.UnitType.KEYFRAME: ("keyframe", keyframe.HEADER),
@@ -48,9 +48,8 @@ SECTIONS: dict[int, tuple[str, Any]] = {
     clip.SectionType.FLOW_TOKENS: ("flow_tokens", flow_tokens.HEADER),
     clip.SectionType.CAMERA_POSES: ("camera_poses", camera_poses.HEADER),
     clip.SectionType.MASKS: ("masks", masks.HEADER),
-    clip.SectionType.TEXT: ("text", text.HEADER),
+    clip.SectionType.TEXT: ("text", _NOTHING),
 }
-_NOTHING = construct.Struct()
 
 
 def elements(

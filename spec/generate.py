@@ -402,10 +402,10 @@ def origins() -> str:
     """Where the elements of the document come from, by clause."""
     rows = []
     for row in tables.load("elements")["elements"]:
-        name, between = f"`{row['element']}`", row.get("between")
+        name = f"`{row['element']}`"
         rows.append([name, row["clause"], _coded_in(row)])
-        if between:
-            rows.append([f"{name}, between ends", between["clause"], _coded_in(between)])
+        for other in row.get("elsewhere", []):
+            rows.append([f"{name}, {other['where']}", other["clause"], _coded_in(other)])
     return table(["element", "clause", "coded in"], rows)
 
 

@@ -119,10 +119,10 @@ def test_every_limit_of_levels_has_a_bomb() -> None:
         "dimension": "TGV-LVL-1",
         "clip_frames": "TGV-CLP-1",
         "trajectories": "TGV-TRJ-2",
-        "flow_tokens": "TGV-FLW-2",
+        "flow_tokens": "TGV-FLW-3",
         "mask_samples": "TGV-MSK-2",
         "section_bytes": "TGV-TRJ-1",
-        "text_bytes": "TGV-TXT-2",
+        "text_bytes": "TGV-TXT-1",
         "unit_bytes": "TGV-CON-9",
     }
     assert set(load("levels")["levels"][0]) - {"level"} == set(bounds)

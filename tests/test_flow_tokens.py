@@ -354,7 +354,7 @@ def scalar_flow(params: FlowTokens, t: int, c: int, p: tuple[int, int], height: 
     st.sampled_from([(1, 1), (1, 17), (16, 16), (33, 48), (320, 512), (1000, 3), (1088, 8192)]),
     st.data(),
 )
-@pytest.mark.requirement("TGV-FLW-6")
+@pytest.mark.requirement("TGV-FLW-7")
 def test_flow_is_that_of_the_clause(params: FlowTokens, size: tuple[int, int], data: st.DataObject) -> None:
     params = replace(params, tokenizer_id=Tokenizer.COSINE)
     t = data.draw(st.integers(1, params.last_frame))

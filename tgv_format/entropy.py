@@ -60,12 +60,11 @@ def probability(context: Context) -> int:
 def adapt(context: Context, bit: int) -> None:
     """Let a context learn from a symbol."""
     fast, slow, rate = context
-    quick = rate if rate < _FAST else _FAST
     if bit:
-        context[0] = fast + ((65535 - fast) >> quick)
+        context[0] = fast + ((65535 - fast) >> _FAST)
         context[1] = slow + ((65535 - slow) >> rate)
     else:
-        context[0] = fast - (fast >> quick)
+        context[0] = fast - (fast >> _FAST)
         context[1] = slow - (slow >> rate)
     if rate < _SLOW:
         context[2] = rate + 1
@@ -267,12 +266,11 @@ class Decoder(BinaryCoder):
         except AssertionError:
             raise self._invalid() from None
         self._encode_symbol(bit, model)
-        quick = rate if rate < _FAST else _FAST
         if bit:
-            context[0] = fast + ((65535 - fast) >> quick)
+            context[0] = fast + ((65535 - fast) >> _FAST)
             context[1] = slow + ((65535 - slow) >> rate)
         else:
-            context[0] = fast - (fast >> quick)
+            context[0] = fast - (fast >> _FAST)
             context[1] = slow - (slow >> rate)
         if rate < _SLOW:
             context[2] = rate + 1

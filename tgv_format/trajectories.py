@@ -262,8 +262,8 @@ def validate(params: Trajectories, width: int, height: int, limits: Level) -> No
         raise ParameterError(
             "out-of-range", "positions", "a point is more than a picture away from the picture"
         )
-    keys = [_order(grid, params, n) for n in range(count)]
-    if keys != sorted(keys):
+    cells = [_order(grid, params, n)[0] for n in range(count)]
+    if cells != sorted(cells):
         raise ParameterError("non-canonical", "positions", "the points are not in canonical order")
     appearing = list(dict.fromkeys(params.instance.tolist()))
     if appearing != list(range(len(appearing))):
