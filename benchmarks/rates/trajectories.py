@@ -195,7 +195,7 @@ def position_error(params: Trajectories, analysis: Analysis, index: NDArray[np.i
     """Mean distance of decoded positions from the tracks ``index``, in the frames in which they are visible.
 
     Each track is compared with a trajectory of its own, in the assignment of least error; a track that the
-    encoder left out because it shares a lattice cell with another one, with the nearest trajectory.
+    encoder left out, with the nearest trajectory.
     """
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
