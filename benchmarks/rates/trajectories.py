@@ -49,7 +49,7 @@ ERROR_SHARE = 1.05
 SETTINGS = ((0, 0), (0, 1), (1, 1), (1, 2), (2, 3))
 #: How far a point may be, in luma samples, from one that stands for it.
 NEAR = 24.0
-WEIGHTS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+WEIGHTS = tuple(2.0 ** (k / 4) for k in range(33))
 #: A byte says how many instances there are.
 HEADER_BYTES = 1
 
@@ -126,10 +126,16 @@ def optimised_sizes(points: Points, row: Row, pictures: Sequence[Picture]) -> Ro
     wanted = position_error(points.rounded, points.analysis, points.index)
     first = Optimised(row["tgv"], wanted, points.rounded)
     found = [[first], [first]]
-    for same, params, tracks in optimised(points):
-        error = position_error(params, points.analysis, tracks)
-        if error <= ERROR_SHARE * wanted:
-            found[same].append(Optimised(tgv_bytes(params, points.size), error, params))
+    for (precision, lattice_log2), same in product(SETTINGS, (True, False)):
+        low, high = 0, len(WEIGHTS)
+        while low < high:
+            middle = (low + high) // 2
+            made = optimised(points, precision, lattice_log2, WEIGHTS[middle], same)
+            if made.error <= ERROR_SHARE * wanted:
+                found[same].append(made)
+                low = middle + 1
+            else:
+                high = middle
     best, same_points = (min(of, key=lambda o: o.size) for of in found)
     return {
         "tgv": best.size,
@@ -168,27 +174,21 @@ def tgv_bytes(params: Trajectories, size: Size) -> int:
     return len(trajectories.encode(params, *size, LEVELS[3]))
 
 
-def optimised(points: Points) -> Iterator[tuple[bool, Trajectories, NDArray[np.intp]]]:
-    """What the encoder makes of the points at several settings of its quantiser.
-
-    Whether they are the very same points, their trajectories, and the tracks that these are of.
-    """
+def optimised(points: Points, precision: int, lattice_log2: int, weight: float, same: bool) -> Optimised:
+    """What the encoder makes of the points, or of others that may stand for them."""
     analysis = points.analysis
-    for (precision, lattice_log2), weight in product(SETTINGS, WEIGHTS):
-        quantiser = Quantiser(
-            analysis.positions,
-            analysis.instance,
-            *points.size,
-            precision,
-            lattice_log2,
-            weight,
-            analysis.visible,
-        )
-        for same in (True, False):
-            tracks = points.index if same else quantiser.cheapest(points.index, NEAR)
-            params = quantiser(tracks)
-            if params.count:
-                yield same, params, tracks
+    quantiser = Quantiser(
+        analysis.positions,
+        analysis.instance,
+        *points.size,
+        precision,
+        lattice_log2,
+        weight,
+        analysis.visible,
+    )
+    tracks = points.index if same else quantiser.cheapest(points.index, NEAR)
+    params = quantiser(tracks)
+    return Optimised(tgv_bytes(params, points.size), position_error(params, analysis, tracks), params)
 
 
 def position_error(params: Trajectories, analysis: Analysis, index: NDArray[np.intp]) -> float:
