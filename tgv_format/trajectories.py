@@ -330,15 +330,13 @@ class _Code:
         side, coded = (0, 0) if self.decoder else _anchor(grid, path, self.span[n])
         coder.element = ("points", n, "anchor_gap")
         shift = max(0, ((grid.cells - cell) // (self.count - n)).bit_length() - 2)
-        gap = coder.golomb("anchor_gap", shift, coded - cell)
-        cell += gap
+        cell += coder.golomb("anchor_gap", shift, coded - cell)
         if cell >= grid.cells:
             raise self._error("out-of-range", f"lattice cell {cell} is not one of {grid.cells}")
         position = grid.anchor(cell)
         self._instance(n, position)
         coder.element = ("points", n, "end_anchor")
-        # In one cell those anchored at their last frames come last.
-        side = 1 if self._sides[-1] and not gap else coder.bit("end_anchor", self._sides[-1], side)
+        side = coder.bit("end_anchor", self._sides[-1], side)
         first, last = self._span(n)
         anchor, other = (last, first) if side else (first, last)
         path[anchor] = position
