@@ -12,7 +12,7 @@ adaptive order-0 arithmetic code; the number of points of every instance; visibi
 ``trajectories_rdo`` has points that the encoder puts in the place of these, of the same instance and seen as
 long, where they cost less; ``same_tgv`` is what the very same points take. How well both guide is measured on
 the baseline reconstruction between the original pictures at both ends (``psnr``). Position errors are mean
-distances in luma samples of decoded positions (centres of units, clause 10.2) from the tracks, over the frames
+distances in luma samples of decoded positions (centres of units, clause 10.2) from the tracks, in all frames
 in which the points are visible.
 """
 
