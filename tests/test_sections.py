@@ -753,8 +753,8 @@ def gap(value: int) -> Callable[[Encoder], object]:
 START = (gap(0), bit("end_anchor", 0))
 AT_END = (gap(0), bit("end_anchor", 1))
 STILL = tuple(partial(Encoder.signed, name="displacement", offset=offset) for offset in (4, 5))
-DEFAULT = (lambda coder: coder.bit("explicit_visibility", 2, 0),)
-EXPLICIT = (lambda coder: coder.bit("explicit_visibility", 2, 1),)
+DEFAULT = (lambda coder: coder.bit("explicit_visibility", 3, 0),)
+EXPLICIT = (lambda coder: coder.bit("explicit_visibility", 3, 1),)
 
 
 def test_a_section_symbol_by_symbol() -> None:
