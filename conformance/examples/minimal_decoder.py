@@ -420,7 +420,8 @@ class Trajectories:
         self.follows = [0] * self.count
         self.visible = [[0] * (frames + 1) for _ in range(self.count)]
         self.position: list[list[Position]] = [[(0, 0)] * (frames + 1) for _ in range(self.count)]
-        self.known = self.side_before = self.explicit_before = 0
+        self.known = self.side_before = 0
+        self.explicit = [0] * self.count
         self.coarse = int(self.precision < 2)
         self.coder = EntropyDecoder("trajectories", data.rest())
         cell = 0
@@ -472,16 +473,17 @@ class Trajectories:
         anchor, other = (last, first) if side else (first, last)
         path = self.position[n]
         path[anchor] = self.anchor[n]
+        references = self.reference_points(n, anchor)
         if first < last:
-            references = self.reference_points(n, anchor)
+            leaders = [self.position[m] for m in references]
             if self.stepwise:
-                self.steps(path, anchor, other, references)
+                self.steps(path, anchor, other, leaders)
             else:
-                self.intervals(n, anchor, other, references[0] if references else None)
+                self.intervals(n, anchor, other, leaders[0] if leaders else None)
             require(not side or not self.is_on_lattice(path[other]), "non-canonical")
         else:
             require(not side, "non-canonical")
-        self.visibility(n)
+        self.visibility(n, references)
         path[:first] = [path[first]] * first
         path[last + 1 :] = [path[last]] * (self.last - last)
         return cell
@@ -513,11 +515,11 @@ class Trajectories:
 
     # Clause 9.2.6
 
-    def reference_points(self, n: int, a: int) -> list[list[Position]]:
-        """The paths of the points before, the nearest first."""
+    def reference_points(self, n: int, a: int) -> list[int]:
+        """The points before n, the nearest first."""
         own = [m for m in range(n) if self.instance[m] == self.instance[n]]
-        candidates = [self.position[m] for m in own or range(n)]
-        return sorted(candidates, key=lambda path: squared_distance(path[a], self.position[n][a]))
+        place = self.position[n][a]
+        return sorted(own or range(n), key=lambda m: squared_distance(self.position[m][a], place))
 
     # Clauses 9.2.4 and 9.2.7
 
@@ -579,13 +581,14 @@ class Trajectories:
 
     # Clause 9.2.9
 
-    def visibility(self, n: int) -> None:
+    def visibility(self, n: int, references: list[int]) -> None:
         first, last = self.span[n]
         path = self.position[n][first : last + 1]
         shown = [int(0 <= x < self.grid_width and 0 <= y < self.grid_height) for x, y in path]
-        explicit = self.coder.bit("explicit_visibility", 2 * self.coarse + self.explicit_before)
-        self.explicit_before = explicit
-        if explicit:
+        close = [self.explicit[m] for m in references[:2]]
+        near = 2 * close[0] if len(close) == 1 else sum(close)
+        self.explicit[n] = self.coder.bit("explicit_visibility", 3 * self.coarse + near)
+        if self.explicit[n]:
             default, shown = shown, []
             state = self.coder.bit("first_visible", 0)
             while len(shown) < len(default):
