@@ -21,6 +21,8 @@ COMMANDS = {
     "run": "run",
     "check": "check",
     "fluster": "fluster",
+    "mutate": "mutate",
+    "fuzz": "fuzz",
 }
 
 

@@ -552,14 +552,30 @@ def test_the_order_of_points_is_not_coded(case: tuple[tuple[int, int], Trajector
     shuffled = replace(params, **arrays | {"instance": arrays["instance"][...] ^ 128})
     again, permutation = points.canonical(shuffled, *size)
     assert np.array_equal(shuffled.positions[permutation], again.positions)
-    keys = [points._order(Grid.of(*size, params.precision, params.lattice_log2), again, n) for n in order]
-    if len(set(keys)) == len(keys):
+    cells = [points._cell(Grid.of(*size, params.precision, params.lattice_log2), again, n) for n in order]
+    if len(set(cells)) == len(cells):
         assert_same(again, params)
         shuffled.follows[:] = False
         if order != sorted(order):
             with pytest.raises(ParameterError) as caught:
                 encode_points(shuffled, size)
             assert identifier(caught) == "non-canonical"
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_points_of_one_cell_may_stand_in_any_order(order: list[int]) -> None:
+    # The first ends at the centre of the cell where the second begins.
+    paths = np.array([[[7, 21], [12, 12]], [[12, 12], [8, 13]]], np.int32)
+    params = Trajectories(
+        positions=paths[order],
+        span=np.array([[0, 1], [0, 1]], np.int32),
+        visible=np.ones((2, 2), np.bool_),
+        instance=np.zeros(2, np.uint8),
+        follows=np.zeros(2, np.bool_),
+        precision=3,
+        lattice_log2=3,
+    )
+    assert_same(decode_points(encode_points(params, (40, 24)), (40, 24), 1), params)
 
 
 def still(count: int, last: int, size: tuple[int, int], **changes: Any) -> Trajectories:

@@ -140,8 +140,7 @@ class Grid:
 def canonical(params: Trajectories, width: int, height: int) -> tuple[Trajectories, NDArray[np.intp]]:
     """``params`` with points and instances in canonical order, and the permutation of the points."""
     grid = Grid.of(width, height, params.precision, params.lattice_log2)
-    keys = [_order(grid, params, n) for n in range(params.count)]
-    order = np.array(sorted(range(params.count), key=lambda n: keys[n]), np.intp)
+    order = np.argsort([_cell(grid, params, n) for n in range(params.count)], kind="stable")
     numbers: dict[int, int] = {}
     instance = [numbers.setdefault(label, len(numbers)) for label in params.instance[order].tolist()]
     ordered = replace(
@@ -155,10 +154,9 @@ def canonical(params: Trajectories, width: int, height: int) -> tuple[Trajectori
     return ordered, order
 
 
-def _order(grid: Grid, params: Trajectories, n: int) -> tuple[int, int]:
-    """Lattice cell and side of the anchor."""
-    side, cell = _anchor(grid, params.positions[n].tolist(), params.span[n].tolist())
-    return cell, side
+def _cell(grid: Grid, params: Trajectories, n: int) -> int:
+    """The lattice cell of a point's anchor."""
+    return _anchor(grid, params.positions[n].tolist(), params.span[n].tolist())[1]
 
 
 def _anchor(grid: Grid, path: list[list[int]], span: list[int]) -> tuple[int, int]:
@@ -262,7 +260,7 @@ def validate(params: Trajectories, width: int, height: int, limits: Level) -> No
         raise ParameterError(
             "out-of-range", "positions", "a point is more than a picture away from the picture"
         )
-    cells = [_order(grid, params, n)[0] for n in range(count)]
+    cells = [_cell(grid, params, n) for n in range(count)]
     if cells != sorted(cells):
         raise ParameterError("non-canonical", "positions", "the points are not in canonical order")
     appearing = list(dict.fromkeys(params.instance.tolist()))

@@ -1,0 +1,398 @@
+"""Faults that can be planted in the decoding path of the reference software, one at a time.
+
+A mutant is a node of a module's syntax tree in another form, or another entry of a normative table. Nothing
+is planted where it could not be noticed: in annotations, in the places and sentences of errors, and in
+functions that do not decode.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tgv_format.errors import IDENTIFIERS
+from tgv_format.tables import load
+
+#: The modules of the decoding path: what stands in a stream, and how pictures are made of it.
+MODULES = [
+    "refdec.baseline",
+    "refdec.camera",
+    "refdec.decoder",
+    "refdec.keyframes",
+    "refdec.motion",
+    "tgv_format.camera_poses",
+    "tgv_format.canonical",
+    "tgv_format.clip",
+    "tgv_format.container",
+    "tgv_format.end",
+    "tgv_format.entropy",
+    "tgv_format.flow_tokens",
+    "tgv_format.generator_hint",
+    "tgv_format.keyframe",
+    "tgv_format.levels",
+    "tgv_format.masks",
+    "tgv_format.obu",
+    "tgv_format.picture",
+    "tgv_format.range_coder",
+    "tgv_format.reader",
+    "tgv_format.sequence",
+    "tgv_format.syntax",
+    "tgv_format.text",
+    "tgv_format.text_model",
+    "tgv_format.trajectories",
+]
+#: The tables that decoding reads, as modules of a package of their own.
+TABLES = [
+    "tables.contexts",
+    "tables.frame_rates",
+    "tables.levels",
+    "tables.reconstruction",
+    "tables.text",
+    "tables.upsampling",
+]
+
+# Any: the classes of operators that the nodes below take have no common base but ast.AST.
+_SWAPPED: dict[type[ast.AST], list[Any]] = {
+    ast.Add: [ast.Sub],
+    ast.Sub: [ast.Add],
+    ast.Mult: [ast.FloorDiv],
+    ast.FloorDiv: [ast.Mult],
+    ast.Mod: [ast.FloorDiv],
+    ast.LShift: [ast.RShift],
+    ast.RShift: [ast.LShift],
+    ast.BitAnd: [ast.BitOr],
+    ast.BitOr: [ast.BitAnd],
+    ast.BitXor: [ast.BitOr],
+    ast.Lt: [ast.LtE, ast.GtE],
+    ast.LtE: [ast.Lt, ast.Gt],
+    ast.Gt: [ast.GtE, ast.LtE],
+    ast.GtE: [ast.Gt, ast.Lt],
+    ast.Eq: [ast.NotEq],
+    ast.NotEq: [ast.Eq],
+    ast.In: [ast.NotIn],
+    ast.NotIn: [ast.In],
+    ast.Is: [ast.IsNot],
+    ast.IsNot: [ast.Is],
+    ast.And: [ast.Or],
+    ast.Or: [ast.And],
+}
+_NAMES = {
+    "min": "max",
+    "max": "min",
+    "minimum": "maximum",
+    "maximum": "minimum",
+    "any": "all",
+    "all": "any",
+    "int64": "int32",
+    "int32": "int16",
+    "int16": "int8",
+    "uint8": "int8",
+}
+_ERRORS = {"TgvError", "ParameterError", "SyntaxFaultError", "error", "_error", "_fail"}
+#: The methods of an entropy coder whose second argument chooses a context.
+_CODED = {"bit", "unsigned", "signed", "golomb"}
+#: Where these methods take the value to code, which decoders ignore.
+_VALUES = {
+    "bit": 2,
+    "unsigned": 2,
+    "signed": 2,
+    "golomb": 2,
+    "uniform": 1,
+    "bypass": 1,
+    "symbol": 1,
+    "_code": 2,
+    "_adaptive": 1,
+    "_unsigned": 1,
+}
+#: Names of types, which have other types in brackets.
+_TYPES = {"Callable", "NDArray", "dict", "list", "tuple"}
+#: Names of what only says where an error is.
+_INFORMATIVE = {"path", "detail", "element"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: ``before`` and ``after`` are source, ``number`` counts equal faults of a function.
+
+    Of a table, ``function`` is the path of the entry.
+    """
+
+    module: str
+    function: str
+    operator: str
+    before: str
+    after: str
+    number: int
+    line: int = field(compare=False)
+    index: int = field(compare=False)
+
+    @property
+    def key(self) -> str:
+        return f"{self.module}:{self.function}:{self.operator}:{self.before}:{self.after}:{self.number}"
+
+    @property
+    def table(self) -> str:
+        """The table that has the fault; empty where a module has it."""
+        return self.module.removeprefix("tables.") if self.module in TABLES else ""
+
+    def __str__(self) -> str:
+        place = f"{self.module}:{self.line} ({self.function})" if not self.table else self.module
+        return f"{place}: {self.operator}: {self.before}  ->  {self.after}"
+
+
+class _Walker(ast.NodeTransformer):
+    """Lists all mutants of a module in :attr:`found`, and plants the one of index ``chosen``."""
+
+    def __init__(self, module: str, skipped: Mapping[str, str], chosen: int = -1) -> None:
+        self.module, self.skipped, self.chosen = module, skipped, chosen
+        self.found: list[Mutant] = []
+        self._path: list[str] = []
+        self._equal: Counter[tuple[str, ...]] = Counter()
+
+    def visit(self, node: ast.AST) -> Any:
+        if isinstance(node, ast.If) and "conceal" in _source(node.test):
+            return self._concealing(node)
+        new = node
+        for operator, variant in _variants(node):
+            if len(self.found) == self.chosen:
+                new = ast.fix_missing_locations(ast.copy_location(variant, node))
+            self._note(operator, node, variant)
+        if _opaque(node):
+            return new
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            self._scope(node)
+        elif isinstance(node, ast.Call) and _called(node) in _VALUES:
+            node.func = self.visit(node.func)
+            value = _VALUES[_called(node)]
+            node.args = [arg if i == value else self.visit(arg) for i, arg in enumerate(node.args)]
+        elif isinstance(node, ast.AnnAssign):
+            if node.value:
+                node.value = self.visit(node.value)
+        else:
+            self.generic_visit(node)
+        return new
+
+    def _scope(self, node: ast.FunctionDef | ast.ClassDef) -> None:
+        self._path.append(node.name)
+        name = f"{self.module}.{'.'.join(self._path)}"
+        if not any(name.endswith(f".{other}") for other in self.skipped):
+            if isinstance(node, ast.FunctionDef):
+                node.args.defaults = [self.visit(default) for default in node.args.defaults]
+            node.body = [self.visit(statement) for statement in node.body]
+        self._path.pop()
+
+    def _concealing(self, node: ast.If) -> ast.AST:
+        """Decoders of the suite do not conceal errors."""
+        if "None" in _source(node.test):
+            node.body = [self.visit(statement) for statement in node.body]
+        else:
+            node.orelse = [self.visit(statement) for statement in node.orelse]
+        return node
+
+    def _note(self, operator: str, node: ast.AST, variant: ast.AST) -> None:
+        before, after = _source(node), _source(variant)
+        equal = (".".join(self._path), operator, before, after)
+        self._equal[equal] += 1
+        line: int = vars(node)["lineno"]
+        self.found.append(Mutant(self.module, *equal, self._equal[equal], line, len(self.found)))
+
+
+def _source(node: ast.AST) -> str:
+    return ast.unparse(node).split("\n", 1)[0]
+
+
+def _opaque(node: ast.AST) -> bool:
+    """Whether nothing inside ``node`` takes part in decoding."""
+    if isinstance(node, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom):
+        return True
+    if isinstance(node, ast.Call) and _called(node) in _ERRORS:
+        return True
+    if isinstance(node, ast.Subscript):
+        return getattr(node.value, "id", None) in _TYPES
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"
+    if isinstance(node, ast.Assign):
+        (target, *_) = node.targets
+        name = getattr(target, "id", getattr(target, "attr", None))
+        return name in _INFORMATIVE
+    return False
+
+
+def _called(node: ast.Call) -> str:
+    return getattr(node.func, "id", getattr(node.func, "attr", ""))
+
+
+def _variants(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """The other forms of a node, each with the name of what was done."""
+    match node:
+        case ast.BinOp(left, op, right):
+            for other in _SWAPPED.get(type(op), []):
+                yield "operator", ast.BinOp(left, other(), right)
+        case ast.AugAssign(target, op, value):
+            for other in _SWAPPED.get(type(op), []):
+                yield "operator", ast.AugAssign(target, other(), value)
+            yield "dropped", ast.Pass()
+        case ast.Compare(left, comparisons, others):
+            for index, comparison in enumerate(comparisons):
+                for other in _SWAPPED[type(comparison)]:
+                    yield "comparison", ast.Compare(left, _but(comparisons, index, other()), others)
+        case ast.BoolOp(junction, values):
+            for other in _SWAPPED[type(junction)]:
+                yield "condition", ast.BoolOp(other(), values)
+        case ast.UnaryOp(ast.USub(), operand):
+            yield "operator", operand
+        case ast.If(test, body, orelse):
+            yield "condition", ast.If(_negated(test), body, orelse)
+        case ast.While(test, body, orelse):
+            yield "condition", ast.While(_negated(test), body, orelse)
+        case ast.IfExp(test, body, orelse):
+            yield "condition", ast.IfExp(_negated(test), body, orelse)
+        case ast.Constant(bool(value)):
+            yield "constant", ast.Constant(not value)
+        case ast.Constant(int(value)):
+            yield "constant", ast.Constant(value + 1)
+            if value > 0:
+                yield "constant", ast.Constant(value - 1)
+        case ast.Name(name, context) if name in _NAMES:
+            yield "swapped", ast.Name(_NAMES[name], context)
+        case ast.Attribute(value, name, context) if name in _NAMES:
+            yield "swapped", ast.Attribute(value, _NAMES[name], context)
+        case ast.Tuple([first, second], context):
+            yield "swapped", ast.Tuple([second, first], context)
+        case ast.List([first, second], context):
+            yield "swapped", ast.List([second, first], context)
+        case ast.Call():
+            yield from _calls(node)
+        case ast.Raise():
+            yield "dropped", ast.Pass()
+            if isinstance(node.exc, ast.Call):
+                for _, call in _calls(node.exc):
+                    yield "error", ast.Raise(call, node.cause)
+        case ast.Expr(ast.Call() | ast.YieldFrom() | ast.Yield()) | ast.Continue() | ast.Break():
+            yield "dropped", ast.Pass()
+        case ast.Assign([ast.Attribute() | ast.Subscript()]) if not _opaque(node):
+            yield "dropped", ast.Pass()
+
+
+def _calls(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    name, args = _called(node), node.args
+    if name in _ERRORS:
+        if args and isinstance(args[0], ast.Constant) and args[0].value in IDENTIFIERS:
+            identifiers = sorted(IDENTIFIERS)
+            place = identifiers.index(args[0].value)
+            other = ast.Constant(identifiers[(place + 1) % len(identifiers)])
+            yield "error", ast.Call(node.func, _but(args, 0, other), node.keywords)
+        return
+    if name == "range":
+        for change in (ast.Add(), ast.Sub()):
+            stop = min(1, len(args) - 1)
+            off = ast.BinOp(args[stop], change, ast.Constant(1))
+            yield "range", ast.Call(node.func, _but(args, stop, off), node.keywords)
+    if name in _CODED and len(args) > 1:
+        off = ast.BinOp(args[1], ast.Add(), ast.Constant(1))
+        yield "context", ast.Call(node.func, _but(args, 1, off), node.keywords)
+    for index in range(len(args) - 1):
+        pair = args[index : index + 2]
+        if any(_informative(arg) for arg in pair):
+            continue
+        swapped = [*args[:index], *reversed(pair), *args[index + 2 :]]
+        yield "swapped", ast.Call(node.func, swapped, node.keywords)
+
+
+def _informative(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr | ast.Starred) or getattr(node, "id", None) in {"path", "detail"}
+
+
+def _negated(test: ast.expr) -> ast.expr:
+    return ast.UnaryOp(ast.Not(), test)
+
+
+def _but(items: list[Any], index: int, item: Any) -> list[Any]:
+    return [*items[:index], item, *items[index + 1 :]]
+
+
+def _path(module: str) -> Path:
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin)
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_path(module).read_text(encoding="utf-8"))
+
+
+def listed(module: str, skipped: Mapping[str, str]) -> list[Mutant]:
+    """All mutants of a module or table; ``skipped`` are the ends of names of functions that do not decode."""
+    if module in TABLES:
+        return _entries(module)
+    walker = _Walker(module, skipped)
+    walker.visit(copy.deepcopy(_tree(module)))
+    return walker.found
+
+
+def code(mutant: Mutant, skipped: Mapping[str, str]) -> Any:
+    """The code of the mutant's module."""
+    walker = _Walker(mutant.module, skipped, mutant.index)
+    tree = walker.visit(copy.deepcopy(_tree(mutant.module)))
+    return compile(tree, str(_path(mutant.module)), "exec", dont_inherit=True)
+
+
+def _entries(module: str) -> list[Mutant]:
+    """A mutant for every number of a table, and for every text."""
+    found: list[Mutant] = []
+    for path in _leaves(load(module.removeprefix("tables."))):
+        before = _at(load(module.removeprefix("tables.")), path)
+        name = ".".join(map(str, path))
+        found.append(
+            Mutant(module, name, "entry", repr(before), repr(_other(before, path)), 1, 0, len(found))
+        )
+    return found
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from _leaves(item, (*path, key))
+    if isinstance(value, int | str) and path != ("clause",):
+        yield path
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _other(value: Any, path: tuple[Any, ...]) -> Any:
+    if isinstance(value, str):
+        return "?" + value[1:]
+    # Initial states have 16 bits, of which the coder sees twelve.
+    return value + (64 if path[0] == "sections" else 1)
+
+
+def plant_entry(mutant: Mutant, table: Any) -> None:
+    """Change the entry in the ``table`` that was loaded."""
+    *path, last = list(_leaves(table))[mutant.index]
+    holder = _at(table, tuple(path))
+    holder[last] = _other(holder[last], (*path, last))
+
+
+def sample(mutants: Mapping[str, list[Mutant]], count: int, seed: int) -> list[Mutant]:
+    """``count`` mutants; a module's share grows with the square root of what it has."""
+    ranked: list[tuple[float, str, Mutant]] = []
+    for found in mutants.values():
+        order = sorted(found, key=lambda m: hashlib.sha256(f"{seed}:{m.key}".encode()).digest())
+        ranked += [
+            ((2 * rank + 1) ** 2 / len(found), mutant.key, mutant) for rank, mutant in enumerate(order)
+        ]
+    return [mutant for _, _, mutant in sorted(ranked, key=lambda row: row[:2])[:count]]
