@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tgv_format.trajectories import Grid, Trajectories, between, canonical, nearest
+from tgv_format.trajectories import Grid, Trajectories, between, canonical, closest
 
 #: Typical bits of a residual by its magnitude; what the adaptive contexts settle at.
 _RESIDUAL_BITS = (0.6, 3.2, 4.4, 5.4, 6.2, 6.8, 7.4, 7.8)
@@ -142,7 +142,7 @@ class Quantiser:
     def _coded(self, n: int, side: int, anchor: list[int], coded: list[Path]) -> tuple[Path, bool, float]:
         """The path of track n after ``coded`` ones, whether it follows its reference, and its cost."""
         end = -1 if side else 0
-        reference = next(iter(nearest(coded, end, anchor, 1)), None)
+        reference = next((coded[k] for k in closest([path[end] for path in coded], anchor, 1)), None)
         key = n, side, id(reference)
         if key not in self._known:
             self._known[key] = *self._path(self._target(n, side, anchor), anchor, side, reference), reference

@@ -74,7 +74,7 @@ def test_it_runs_without_any_package(tmp_path: Path) -> None:
         ("", "", None),
         ("self.instance[m] == close", "self.instance[m] != close", "9.2.5"),
         ("8 * self.coarse + 4 + size", "8 * self.coarse + size", "9.2.7"),
-        ("2 * self.coarse + self.explicit_before", "2 * self.coarse", "9.2.9"),
+        ("3 * self.coarse + near", "3 * self.coarse", "9.2.9"),
         ("4 * count + 5", "4 * count + 6", "9.3.2"),
         ("(fast + slow) >> 5", "(fast + fast) >> 5", "8.4"),
     ],

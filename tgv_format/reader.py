@@ -115,21 +115,20 @@ class Reader:
             self._order.check(end, offset)
         # Where something was damaged, the digest would only say so again.
         if not self._damaged and end.digest != self._digest.value():
-            self._report(
-                TgvError(
-                    "digest-mismatch", offset, "end.digest", "the decoded parameters have another digest"
-                )
+            error = TgvError(
+                "digest-mismatch", offset, "end.digest", "the decoded parameters have another digest"
             )
+            if self._conceal is None:
+                raise error
+            else:
+                self._conceal(error)
         if not self._units.at_end():
-            self._report(
-                TgvError("trailing-data", self._units.offset, "file", "bytes follow the end of the sequence")
+            error = TgvError(
+                "trailing-data", self._units.offset, "file", "bytes follow the end of the sequence"
             )
-
-    def _report(self, error: TgvError) -> None:
-        """Raise ``error``, unless errors are concealed."""
-        if self._conceal is None:
-            raise error
-        self._conceal(error)
+            if self._conceal is None:
+                raise error
+            self._conceal(error)
 
 
 class Order:

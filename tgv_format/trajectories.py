@@ -367,7 +367,7 @@ class _Code:
         coder, known = self.coder, len(self._members)
         coder.element = ("points", n, "instance")
         if n:
-            close = [self.instance[m] for m in _closest(self._anchors, position, 3)]
+            close = [self.instance[m] for m in closest(self._anchors, position, 3)]
             agreeing = sum(label == close[0] for label in close[1:])
             context = agreeing + 3 * int(known > 1)
             if coder.bit("same_instance", context, int(self.instance[n] == close[0])):
@@ -403,7 +403,7 @@ class _Code:
     def _references(self, n: int, frame: int, position: list[int]) -> list[int]:
         """The up to four nearest points before n, of its instance if there is one (clause 9.2.6)."""
         members = self._members[self.instance[n]] or range(n)
-        found = _closest([self.paths[m][frame] for m in members], position, 4)
+        found = closest([self.paths[m][frame] for m in members], position, 4)
         return [members[k] for k in found]
 
     def _displacement(self, n: int, anchor: int, other: int, reference: list[list[int]] | None) -> None:
@@ -499,13 +499,11 @@ class _Code:
             raise self._error("out-of-range", f"the position {position} is too far from the picture")
 
 
-def nearest(paths: Points, frame: int, position: list[int], count: int) -> Points:
-    """The ``count`` first of ``paths`` by their distance from ``position`` in ``frame`` (clause 9.2.6)."""
-    return [paths[k] for k in _closest([path[frame] for path in paths], position, count)]
+def closest(positions: list[list[int]], position: list[int], count: int) -> list[int]:
+    """Indices of the ``count`` nearest of ``positions``, nearest first; of equally near ones the first.
 
-
-def _closest(positions: list[list[int]], position: list[int], count: int) -> list[int]:
-    """Indices of the ``count`` nearest of ``positions``, nearest first; of equally near ones the first."""
+    Clauses 9.2.5 and 9.2.6 find instances and reference points so.
+    """
     px, py = position
     distances = [(x - px) * (x - px) + (y - py) * (y - py) for x, y in positions]
     return heapq.nsmallest(count, range(len(positions)), distances.__getitem__)
