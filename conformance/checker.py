@@ -121,12 +121,7 @@ class _Stream:
                         self.parts.add("sections")
                         if section.section_type not in set(SectionType):
                             continue
-                        name = SectionType(section.section_type).name.lower()
-                        self.parts.add(name)
-                        if name != "text":
-                            self.parts.add("symbols")
-                        elif section.body[:1] >= b"\x80":
-                            self.parts.add("brotli")
+                        self.parts |= {"symbols", SectionType(section.section_type).name.lower()}
         except (TgvError, IndexError):
             pass
         decoded = [element for element in elements if isinstance(element, Clip)]

@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from conformance import reconstruction
 from conformance.manifest import Expectation
 from conformance.reference import DecodedUnit, Reference, document
 from tgv_format.keyframe import Codec, Role
@@ -30,6 +31,14 @@ _LONGEST = 400
 _FORM = "the values are right, their form is not"
 
 Index = tuple[str | int, ...]
+
+
+class _Symbol(NamedTuple):
+    """The first symbol of an element: number in the trace, bit offset, value."""
+
+    number: int
+    bits: int
+    value: int
 
 
 @dataclass(frozen=True)
@@ -116,10 +125,9 @@ def _in_units(reference: Reference, got: list[Any]) -> Divergence | None:
     """The first unit of the stream whose element differs or is not there."""
     for number, unit in enumerate(reference.units):
         if number == len(got):
-            row = _ELEMENTS[_kind(unit)]
             return Divergence(
                 "parameters",
-                row["clause"],
+                ", ".join([_ELEMENTS[name]["clause"] for name in _parts(unit)]),
                 unit.path,
                 unit.value["unit"],
                 _ABSENT,
@@ -146,6 +154,11 @@ def _in_units(reference: Reference, got: list[Any]) -> Divergence | None:
         if not same(unit.value, value):
             return _in_unit(reference, unit, value)
     return None
+
+
+def _parts(unit: DecodedUnit) -> list[str]:
+    """What a unit consists of, by names of the table: the sections of a clip, or the unit itself."""
+    return [f"clip.{name}" for name in unit.sections] or [_kind(unit)]
 
 
 def _no_number(name: str) -> None:
@@ -211,7 +224,10 @@ def _in_unit(reference: Reference, unit: DecodedUnit, value: dict[str, Any]) -> 
         trace = _first_symbols(reference.trace, f"{unit.path}.{section}.")
         offset = 8 * unit.sections.get(str(section), unit.offset)
         parts = unit.value.get(str(section))
-        places = [_place(str(section), index[1:], parts, trace, offset) for index, _, _ in found]
+        places = [
+            _place(str(section), (index[1:], expected, got), parts, trace, offset)
+            for index, expected, got in found
+        ]
     # Of several leaves of one symbol the first.
     first = min(range(len(found)), key=lambda n: places[n][0])
     index, expected, got = found[first]
@@ -240,41 +256,59 @@ def _row(kind: str, index: Index) -> dict[str, Any]:
     return {"clause": "11.2"}
 
 
-def _first_symbols(trace: list[dict[str, Any]], prefix: str) -> dict[str, tuple[int, int]]:
-    """Number and bit offset of the first symbol of each traced element of a section."""
-    out: dict[str, tuple[int, int]] = {}
+def _first_symbols(trace: list[dict[str, Any]], prefix: str) -> dict[str, _Symbol]:
+    """The first symbol of each traced element of a section."""
+    out: dict[str, _Symbol] = {}
     for number, record in enumerate(trace):
         if record["path"].startswith(prefix):
-            out.setdefault(record["path"].removeprefix(prefix), (number, record["bit_offset"]))
+            symbol = _Symbol(number, record["bit_offset"], record["value"])
+            out.setdefault(record["path"].removeprefix(prefix), symbol)
     return out
 
 
 def _place(
-    section: str, index: Index, params: Any, trace: dict[str, tuple[int, int]], offset: int
+    section: str, leaf: tuple[Index, Any, Any], params: Any, trace: dict[str, _Symbol], offset: int
 ) -> tuple[int, int, dict[str, Any]]:
     """Number and bit offset of the symbol of one leaf of a section, and the row of the table."""
+    index, expected, got = leaf
     row = _row("clip", (section, *index))
     name, numbers = index[0] if index else "", [i for i in index if isinstance(i, int)]
-    if "between" in row and _is_between(section, numbers, params):
-        row = row["between"]
+    where = _where(section, numbers, params, trace)
+    row = next((other for other in row.get("elsewhere", []) if other["where"] == where), row)
     if "symbol" not in row or not isinstance(params, dict):
         return -1, offset, row
-    symbol = row["symbol"].format(*numbers, 0, 0, 0, **_names(str(name), numbers, params))
+    names = _names(str(name), numbers, params) | {"byte": _common_bytes(expected, got)}
+    symbol = row["symbol"].format(*numbers, 0, 0, 0, **names)
+    if symbol in trace:
+        return trace[symbol].number, trace[symbol].bits, row
     # Values that follow from others have no symbol of their own; others of the same point or frame have.
     owner = symbol.rpartition(".")[0]
-    candidates = [trace[key] for key in trace if key.rpartition(".")[0] == owner]
-    number, bits = trace.get(symbol) or min(candidates, default=(len(trace), offset))
-    return number, bits, row
+    candidates = [
+        (found.number, found.bits) for key, found in trace.items() if key.rpartition(".")[0] == owner
+    ]
+    return *min(candidates, default=(len(trace), offset)), row
 
 
-def _is_between(section: str, numbers: list[int], params: Any) -> bool:
+def _where(section: str, numbers: list[int], params: Any, trace: dict[str, _Symbol]) -> str:
+    """In which of the ways of the table a value of several ways is coded."""
     try:
-        if section == "trajectories":
-            first, last = params["span"][numbers[0]]
-            return bool(first < numbers[1] < last)
-        return bool(numbers[0] + 1 < len(params["tokens"]))
-    except (IndexError, KeyError, TypeError):
-        return False
+        if section == "flow_tokens":
+            return "between ends" if numbers[0] + 1 < len(params["tokens"]) else ""
+        n, t = numbers[:2]
+        first, last = params["span"][n]
+        t = min(max(t, first), last)
+        anchor = last if trace[f"points[{n}].end_anchor"].value else first
+        if t == anchor:
+            return ""
+        return "stepwise" if params["stepwise"] else "between ends" if first < t < last else "other end"
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ""
+
+
+def _common_bytes(expected: Any, got: Any) -> int:
+    """How many bytes two texts have in common before the first that differs."""
+    a, b = (text.encode(errors="replace") if isinstance(text, str) else b"" for text in (expected, got))
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _names(name: str, numbers: list[int], params: dict[str, Any]) -> dict[str, int]:
@@ -330,7 +364,8 @@ def _symbol(number: int, record: dict[str, Any], expected: Any, got: Any) -> Div
         coder = {"lower", "range", "point", "bit_offset"}
         if got.keys() <= coder:
             clause = "8.2"
-        elif got.keys() <= coder | {"probability"}:
+        elif got.keys() <= coder | {"probability"} and section != "text":
+            # Contexts make it; those of texts are not of clause 8.4.
             clause = "8.4"
     return Divergence(
         "symbols",
@@ -351,12 +386,14 @@ def _symbol(number: int, record: dict[str, Any], expected: Any, got: Any) -> Div
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a frame comes from: a keyframe or a clip."""
+    """Where a frame comes from: a keyframe, or a clip, in which it has the number ``t``."""
 
     frame: int
     unit: DecodedUnit
     stage: str
     clause: str
+    t: int = 0
+    two_sided: bool = False
 
 
 def origins(units: Sequence[DecodedUnit]) -> list[_Origin]:
@@ -374,8 +411,12 @@ def origins(units: Sequence[DecodedUnit]) -> list[_Origin]:
             last = frames + unit.value["frame_count"] - 1
             if pending is not None:
                 out.append(_Origin(last, pending, "keyframe", _keyframe_clause(pending)))
-            stop = last if pending is not None else last + 1
-            out += [_Origin(frame, unit, "baseline", "10") for frame in range(frames, stop)]
+            two_sided = pending is not None
+            clause = ", ".join(reconstruction.steps(unit.value, two_sided))
+            out += [
+                _Origin(frame, unit, "baseline", clause, frame - frames + 1, two_sided)
+                for frame in range(frames, last + 1 - two_sided)
+            ]
             frames, pending = last + 1, None
     return out
 
@@ -402,11 +443,15 @@ def in_frames(
         if have == expected.frames[n] or (origin.stage != "keyframe" and not between):
             continue
         plane, index, detail = "", list[int](), ""
-        if pictures is not None and n < len(pictures):
-            plane, index, detail = _sample(reference, origin, expected, pictures[n])
+        picture = pictures[n] if pictures is not None and n < len(pictures) else None
+        if picture is not None:
+            plane, index, detail = _sample(reference, origin, expected, picture)
+        clause = origin.clause
+        if origin.stage == "baseline" and (found := _suspicion(reference, origin, have, picture)):
+            clause, detail = ", ".join(found.clauses), "; ".join(filter(None, [detail, found.reason]))
         return Divergence(
             origin.stage,
-            origin.clause,
+            clause,
             origin.unit.path,
             expected.frames[n],
             have,
@@ -420,6 +465,21 @@ def in_frames(
         end = reference.units[-1]
         return Divergence("frames", "11.4", end.path, len(expected.frames), len(got), detail="frames")
     return None
+
+
+def _suspicion(
+    reference: Reference, origin: _Origin, md5: str, got: Picture | None
+) -> reconstruction.Suspicion | None:
+    """What can be told of the step of the reconstruction that went wrong; None where nothing can."""
+    try:
+        pictures = reference.pictures()
+    except ImportError:
+        return None
+    clip = reference.clips()[int(re.findall(r"\d+", origin.unit.path)[0])]
+    first = origin.frame - origin.t
+    frames = [first, first + clip.frame_count][: 1 + origin.two_sided]
+    anchors = [pictures[frame] for frame in frames]
+    return reconstruction.Case(clip, anchors, origin.t, pictures[origin.frame]).suspicion(md5, got)
 
 
 def _sample(

@@ -15,7 +15,7 @@ from typing import Any
 
 from conformance.manifest import Vector
 from tgv_format import canonical, clip, sequence
-from tgv_format.clip import SectionType
+from tgv_format.clip import Clip, SectionType
 from tgv_format.container import Unit, UnitReader, UnitType
 from tgv_format.errors import TgvError
 from tgv_format.picture import Picture
@@ -50,6 +50,10 @@ class Reference:
         for _ in Reader(io.BytesIO(self.data), records.append):
             pass
         return records
+
+    def clips(self) -> list[Clip]:
+        """The clips with all their parameters."""
+        return [element for element in Reader(io.BytesIO(self.data)) if isinstance(element, Clip)]
 
     def pictures(self) -> list[Picture]:
         """All frames of the sequence; ImportError where a decoder of its keyframes is not installed."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from conformance.trace import prose
 from conformance.verdict import Result, Verdict
 from tgv_format.tables import load
 
@@ -71,11 +72,12 @@ def render(results: Sequence[Result], report: dict[str, Any]) -> str:
         f"{len(results)} vectors in {report['seconds']:.1f} s</p>",
         _tiles(report["totals"]),
         _failures("Not as expected", surprises, open_first=True),
-        _failures("Failures that are listed as expected", listed),
         "<h2>Features</h2>",
         _counts(report["features"], report["totals"]),
         "<h2>Requirements</h2>",
         _matrix(results),
+        # There may be hundreds, of little interest.
+        _failures("Failures that are listed as expected", listed),
         f"<script>{_SCRIPT}</script></body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
@@ -154,7 +156,7 @@ def _matrix(results: Sequence[Result]) -> str:
         rows.append(
             f'<tr data-names="{names}"><td class="id"><b>{row["id"]}</b><br>'
             f'<span class="soft">clause {row["clause"]}</span></td>'
-            f"<td>{escape(row['text'])}</td><td>{cells}</td></tr>"
+            f"<td>{prose(row['text'])}</td><td>{cells}</td></tr>"
         )
     legend = " ".join(f"{_mark(verdict)} {verdict.words}" for verdict in Verdict)
     return (

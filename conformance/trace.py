@@ -86,7 +86,10 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75re
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid #8884; padding: .35rem .6rem; text-align: left; vertical-align: top; }
 td:first-child { white-space: nowrap; }
-code { font-size: .9em; }
+th:nth-child(3) { width: 34%; }
+td:last-child a, .error { white-space: nowrap; }
+code { font-size: .9em; overflow-wrap: anywhere; }
+.error { color: #c33; }
 .none { background: #c003; }
 :target { background: #fd08; }
 @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } a { color: #8bf; } }
@@ -97,7 +100,8 @@ def page(rows: Iterable[Requirement], vectors: Iterable[manifest.Vector]) -> str
     """One page without links to anything outside it."""
     forth = "".join(
         f'<tr id="{row.identifier}"{"" if row.vectors or row.tests else " class=none"}><td>{row.identifier}'
-        f"<td>{row.clause}<td>{_prose(row.text)}{f' <code>{row.error}</code>' if row.error else ''}"
+        f"<td>{row.clause}<td>{prose(row.text)}"
+        f"{f' <code class=error>{row.error}</code>' if row.error else ''}"
         f"<td>{_links(row.vectors)}{'<br>' if row.vectors and row.tests else ''}"
         f"{', '.join(f'<code>{html.escape(test)}</code>' for test in row.tests)}\n"
         for row in rows
@@ -118,7 +122,8 @@ def page(rows: Iterable[Requirement], vectors: Iterable[manifest.Vector]) -> str
     )
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
+    """The text of a requirement as HTML, with code where it has backquotes."""
     parts = html.escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
 

@@ -71,7 +71,7 @@ def frame(motion: Motion, anchors: Sequence[Anchor], t: int) -> Picture:
     picture = anchors[0].picture
     shape = picture.y.shape
     warped = [
-        _warp(anchor, None if field is None else upsample(field, *shape))
+        warp(anchor, None if field is None else upsample(field, *shape))
         for anchor, field in zip(anchors, motion.fields(t, len(anchors)), strict=True)
     ]
     if len(warped) == 1:
@@ -131,7 +131,7 @@ def _between(a: Vectors, b: Vectors, step: NDArray[Any]) -> Vectors:
     return value
 
 
-def _warp(anchor: Anchor, field: Vectors | None) -> tuple[list[NDArray[np.uint16]], NDArray[np.bool_] | None]:
+def warp(anchor: Anchor, field: Vectors | None) -> tuple[list[NDArray[np.uint16]], NDArray[np.bool_] | None]:
     """The anchor's planes sampled along ``field``, and where the sampling position is inside the picture."""
     if field is None:
         return [plane.astype(np.uint16) for plane in anchor.picture.planes], None

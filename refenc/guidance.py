@@ -84,8 +84,8 @@ class Analysis:
     instance: NDArray[np.uint8]
     weight: Floats
     semantic: Indices
-    grounds: list[Ground]
-    masks: Masks | None
+    grounds: list[Ground] = field(default_factory=list)
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True, eq=False)

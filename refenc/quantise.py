@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tgv_format.trajectories import Grid, Trajectories, between, canonical, nearest
+from tgv_format.trajectories import Grid, Trajectories, between, canonical, closest
 
 #: Typical bits of a residual by its magnitude; what the adaptive contexts settle at.
 _RESIDUAL_BITS = (0.6, 3.2, 4.4, 5.4, 6.2, 6.8, 7.4, 7.8)
@@ -64,7 +64,8 @@ class Quantiser:
     def __call__(self, tracks: NDArray[np.intp]) -> Trajectories:
         """Trajectories of ``tracks``, indices [N].
 
-        Tracks whose neither end lies in the picture, and all but one of a lattice cell, are left out.
+        Tracks whose neither end lies in the picture are left out, and without ``visible`` all but one of an
+        instance in a lattice cell.
         """
         grid = self._grid
         paths: list[Path] = []
@@ -96,8 +97,8 @@ class Quantiser:
     def cheapest(self, wanted: NDArray[np.intp], radius: float) -> NDArray[np.intp]:
         """For each of the ``wanted`` tracks [N] itself, or one that stands for it at less cost, [N].
 
-        A track may stand for those of the same instance that are no farther than ``radius`` luma samples
-        from it, in the mean of all frames, and not seen in more of them. Needs ``visible``.
+        Another track of the same instance may do so if it is no farther than ``radius`` luma samples away,
+        in the mean of all frames, and seen in no fewer of them. Needs ``visible``.
         """
         assert self.visible is not None
         seen = self.visible.sum(1)
@@ -105,14 +106,13 @@ class Quantiser:
         paths: list[Path] = []
         members: dict[int, list[Path]] = {}
         chosen: dict[int, int] = {}
-        for n, _, _ in self._order(wanted):
+        for start in self._order(wanted):
+            n = start[0]
             same = members.setdefault(int(self.instance[n]), [])
             apart = np.linalg.norm(self.positions - self.positions[n], axis=2).mean(1)
             near = free & (self.instance == self.instance[n]) & (seen >= seen[n]) & (apart <= radius)
-            near[n] = True
-            found = [
-                (*self._coded(*start, same or paths), start[0]) for start in self._order(np.flatnonzero(near))
-            ]
+            starts = self._order(np.flatnonzero(near)) or [start]
+            found = [(*self._coded(*start, same or paths), start[0]) for start in starts]
             path, _, _, best = min(found, key=lambda f: (f[2] + self._hidden(f[3]), f[3]))
             paths.append(path)
             same.append(path)
@@ -127,20 +127,22 @@ class Quantiser:
     def _order(self, tracks: NDArray[np.intp]) -> list[tuple[int, int, list[int]]]:
         """(track, side, anchor) in canonical order."""
         grid = self._grid
-        taken: dict[tuple[int, int, int], int] = {}
+        taken: dict[tuple[int, int, int, int], int] = {}
         for n in tracks.tolist():
             for side in (0, 1):
                 x, y = np.floor((self.positions[n, -side] + 0.5) / self.unit).astype(int).tolist()
                 if grid.inside([x, y]):
                     cell = (y >> self.lattice_log2) * grid.columns + (x >> self.lattice_log2)
-                    taken.setdefault((cell, side, int(self.instance[n])), n)
+                    # Of the motion in a cell one track tells enough.
+                    same = 0 if self.visible is None else n
+                    taken.setdefault((cell, side, int(self.instance[n]), same), n)
                     break
-        return [(n, side, grid.anchor(cell)) for (cell, side, _), n in sorted(taken.items())]
+        return [(n, side, grid.anchor(cell)) for (cell, side, _, _), n in sorted(taken.items())]
 
     def _coded(self, n: int, side: int, anchor: list[int], coded: list[Path]) -> tuple[Path, bool, float]:
         """The path of track n after ``coded`` ones, whether it follows its reference, and its cost."""
         end = -1 if side else 0
-        reference = next(iter(nearest(coded, end, anchor, 1)), None)
+        reference = next((coded[k] for k in closest([path[end] for path in coded], anchor, 1)), None)
         key = n, side, id(reference)
         if key not in self._known:
             self._known[key] = *self._path(self._target(n, side, anchor), anchor, side, reference), reference

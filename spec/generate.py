@@ -27,6 +27,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from refdec.decoder import Decoder  # noqa: E402
+from spec import kaitai  # noqa: E402
 from tgv_format import (  # noqa: E402
     camera_poses,
     canonical,
@@ -54,12 +55,34 @@ from tgv_format.writer import Writer  # noqa: E402
 DOCUMENT = ROOT / "spec" / "tgv.md"
 REQUIREMENTS = ROOT / "spec" / "tables" / "requirements.json"
 EXAMPLE = ROOT / "spec" / "examples" / "worked.tgv"
+DESCRIPTION = ROOT / "spec" / "tgv.ksy"
 
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.S)
 HEADING = re.compile(r"^#{2,4} (?:Annex )?([A-Z]|\d+(?:\.\d+)*) ", re.M)
 REQUIREMENT = re.compile(
     r"^- \*\*\[(TGV-[A-Z]{3}-\d+)\]\*\*\s+(.*?)\s+Violation:\s+(none|`[\w-]+`)\.$", re.M | re.S
 )
+
+#: Declarations, by the names of their tables in the document.
+DECLARATIONS = {
+    "sequence_header": sequence.HEADER,
+    "generator_hint": generator_hint.HEADER,
+    "end_of_sequence": end.HEADER,
+    "keyframe_header": keyframe.HEADER,
+    "clip_header": clip.HEADER,
+    "section_header": clip.SECTION_HEADER,
+    "trajectories_header": trajectories.HEADER,
+    "flow_tokens_header": flow_tokens.HEADER,
+    "camera_poses_header": camera_poses.HEADER,
+    "masks_header": masks.HEADER,
+}
+#: Registered values and the element that takes them, by the names of their tables.
+ENUMS: dict[str, tuple[str, type[IntEnum]]] = {
+    "section_types": ("section_type", clip.SectionType),
+    "codecs": ("codec", keyframe.Codec),
+    "samplers": ("sampler", generator_hint.Sampler),
+    "tokenizers": ("tokenizer_id", flow_tokens.Tokenizer),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,12 +110,23 @@ def outputs() -> dict[Path, bytes]:
         DOCUMENT: fill(document, blocks(found)).encode(),
         REQUIREMENTS: table.encode(),
         EXAMPLE: example(),
+        DESCRIPTION: kaitai.description(DECLARATIONS, clauses(document), dict(ENUMS.values())).encode(),
     }
 
 
 def fill(document: str, contents: dict[str, Callable[[], str]]) -> str:
     """``document`` with the text between its markers replaced; KeyError for an unknown marker."""
     return BLOCK.sub(lambda m: f"{m[1]}\n{contents[m[2]]().strip()}\n\n{m[3]}", document)
+
+
+def clauses(document: str) -> dict[str, str]:
+    """The clause of every marked block, by its name, and every clause by its title in lower case."""
+    headings = list(HEADING.finditer(document))
+    titles = {document[m.end() :].split("\n")[0].lower().replace(" ", "_"): m[1] for m in headings}
+    return titles | {
+        block[2]: [m[1] for m in headings if m.start() < block.start()][-1]
+        for block in BLOCK.finditer(document)
+    }
 
 
 def requirements(document: str) -> list[dict[str, str | None]]:
@@ -108,24 +142,6 @@ def requirements(document: str) -> list[dict[str, str | None]]:
 
 def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
     """What goes between the markers, by name."""
-    declarations = {
-        "sequence_header": sequence.HEADER,
-        "generator_hint": generator_hint.HEADER,
-        "end_of_sequence": end.HEADER,
-        "keyframe_header": keyframe.HEADER,
-        "clip_header": clip.HEADER,
-        "section_header": clip.SECTION_HEADER,
-        "trajectories_header": trajectories.HEADER,
-        "flow_tokens_header": flow_tokens.HEADER,
-        "camera_poses_header": camera_poses.HEADER,
-        "masks_header": masks.HEADER,
-    }
-    enums: dict[str, tuple[str, type[IntEnum]]] = {
-        "section_types": ("`section_type`", clip.SectionType),
-        "codecs": ("`codec`", keyframe.Codec),
-        "samplers": ("`sampler`", generator_hint.Sampler),
-        "tokenizers": ("`tokenizer_id`", flow_tokens.Tokenizer),
-    }
     contents: dict[str, Callable[[], str]] = {
         "unit": unit_table,
         "unit_types": unit_types,
@@ -142,10 +158,10 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "expansion": expansion,
         "worked_example": worked_example,
     }
-    for name, declaration in declarations.items():
+    for name, declaration in DECLARATIONS.items():
         contents[name] = lambda d=declaration: syntax_table(d)  # type: ignore[misc]
-    for name, (title, enum) in enums.items():
-        contents[name] = lambda t=title, e=enum: table(  # type: ignore[misc]
+    for name, (element, enum) in ENUMS.items():
+        contents[name] = lambda t=f"`{element}`", e=enum: table(  # type: ignore[misc]
             [t, "name"], [[str(int(v)), v.name] for v in e]
         )
     return contents
@@ -402,10 +418,10 @@ def origins() -> str:
     """Where the elements of the document come from, by clause."""
     rows = []
     for row in tables.load("elements")["elements"]:
-        name, between = f"`{row['element']}`", row.get("between")
+        name = f"`{row['element']}`"
         rows.append([name, row["clause"], _coded_in(row)])
-        if between:
-            rows.append([f"{name}, between ends", between["clause"], _coded_in(between)])
+        for other in row.get("elsewhere", []):
+            rows.append([f"{name}, {other['where']}", other["clause"], _coded_in(other)])
     return table(["element", "clause", "coded in"], rows)
 
 

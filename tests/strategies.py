@@ -20,7 +20,7 @@ from tgv_format import camera_poses as poses
 from tgv_format.camera_poses import CameraPoses
 from tgv_format.clip import Clip
 from tgv_format.container import SIGNATURE
-from tgv_format.entropy import BIT_COST
+from tgv_format.entropy import BIT_COST, Encoder
 from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.keyframe import Codec, Keyframe, Role, coded_size
@@ -31,6 +31,7 @@ from tgv_format.reader import Element, Reader
 from tgv_format.sequence import FRAME_RATES, SequenceHeader
 from tgv_format.syntax import uleb128_bytes
 from tgv_format.text import Text
+from tgv_format.text_model import TextModel, primed
 from tgv_format.trajectories import Grid, Trajectories, canonical
 from tgv_format.writer import Writer
 
@@ -104,6 +105,14 @@ def texts(draw: st.DrawFn, longest: int = 1000) -> Text:
         # A cut may end a composition, a space never takes part in one.
         text += " " * (longest - len(text.encode()))
     return Text(text)
+
+
+def bytes_as_text(body: bytes) -> bytes:
+    """A text section that holds ``body``, which need not be UTF-8."""
+    coder, model = Encoder("text"), TextModel(primed())
+    for byte in (*body, 0xFF):
+        model.code(coder, 0xFF - byte)
+    return coder.finish()
 
 
 hint_names = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=64)

@@ -82,14 +82,14 @@ def still() -> bytes:
 
 
 def everything() -> bytes:
-    """A hint, a clip between two keyframes with all sections, then one after the second keyframe."""
+    """A hint, a clip between two keyframes with all sections, then one by steps after the second keyframe."""
     header = small_header(24, 16)
     count = 6
     rng = np.random.default_rng(7)
-    # Two instances; the second point leaves the straight line, the third is seen for a while only.
+    # Two instances; the second point stays in label 1 of the masks, the third is seen for a while only.
     paths = np.zeros((3, count + 1, 2), np.int32)
     paths[0] = [[2 + t, 3] for t in range(count + 1)]
-    paths[1] = [[2 + t, 9 + (t * (6 - t)) // 4] for t in range(count + 1)]
+    paths[1] = [[2 + 4 * min(t, 4), 9 + (t * (6 - t)) // 4] for t in range(count + 1)]
     paths[2] = [[18, 12]] * (count + 1)
     points = Trajectories(
         positions=paths,
@@ -99,6 +99,17 @@ def everything() -> bytes:
         follows=np.zeros(3, np.bool_),
         precision=3,
         lattice_log2=0,
+    )
+    # The second point is anchored at its last frame.
+    steps = Trajectories(
+        positions=np.array([[[2, 2], [3, 2], [4, 3]], [[7, 7], [7, 6], [6, 6]]], np.int32),
+        span=np.array([[0, 2], [0, 2]], np.int32),
+        visible=np.ones((2, 3), np.bool_),
+        instance=np.zeros(2, np.uint8),
+        follows=np.zeros(2, np.bool_),
+        precision=3,
+        lattice_log2=2,
+        stepwise=True,
     )
     tokens = FlowTokens(rng.integers(-9, 10, (count, 2, 3)).astype(np.int16), 4, Tokenizer.COSINE)
     poses = CameraPoses(
@@ -126,7 +137,7 @@ def everything() -> bytes:
             raw_keyframe(header, count, Role.TRAILING, 2),
             hint,
             clip,
-            Clip(2),
+            Clip(2, steps),
         ],
     )
 

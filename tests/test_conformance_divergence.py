@@ -10,20 +10,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from suites import Suite, everything, fake
+from suites import Suite, everything, fake, random_picture
 
-from conformance import divergence, reference
+from conformance import divergence, reconstruction, reference
 from conformance.decoder import Limits, Outcome
 from conformance.divergence import Divergence
 from conformance.manifest import Vector
 from conformance.reference import Reference
 from conformance.verdict import Verdict, judge
 from conformance.workers import Workers
+from refdec import baseline, motion
+from refdec.camera import Camera
+from tgv_format import flow_tokens
+from tgv_format.clip import Clip
+from tgv_format.masks import Masks
 from tgv_format.picture import Picture
 from tgv_format.tables import load
+from tgv_format.trajectories import Trajectories
 
 DOCUMENT = Path(__file__).parents[1] / "spec" / "tgv.md"
 ELEMENTS = {row["element"]: row for row in load("elements")["elements"]}
@@ -94,7 +101,7 @@ def plant_parameter(rng: random.Random, vector: Vector, right: Reference, tmp_pa
     element = right.units[number].path + written(path)
     names = [name for name in path if isinstance(name, str)]
     row = ELEMENTS[".".join([right.units[number].path.split("[")[0], *names])]
-    clauses = {row["clause"], row.get("between", row)["clause"]}
+    clauses = {other["clause"] for other in (row, *row.get("elsewhere", []))}
     got = found.got if names == ["unit"] else owner[last]
     return (
         (found.stage, found.element, found.got) == ("parameters", element, got)
@@ -104,7 +111,7 @@ def plant_parameter(rng: random.Random, vector: Vector, right: Reference, tmp_pa
     )
 
 
-def plant_frame(rng: random.Random, vector: Vector, frames: list[Picture], tmp_path: Path) -> bool:
+def plant_sample(rng: random.Random, vector: Vector, frames: list[Picture], tmp_path: Path) -> bool:
     number, plane = rng.randrange(len(frames)), rng.randrange(3)
     planes = [part.copy() for part in frames[number].planes]
     row, column = (rng.randrange(size) for size in planes[plane].shape)
@@ -113,15 +120,51 @@ def plant_frame(rng: random.Random, vector: Vector, frames: list[Picture], tmp_p
     found = judged(vector, tmp_path, frames=y4m(changed))
     # Frames 0 and 6 are keyframes 0 and 1, the clip of frames 1 to 6 is two-sided, that of 7 and 8 is not.
     owner = {0: "keyframe[0]", 6: "keyframe[1]", 7: "clip[1]", 8: "clip[1]"}.get(number, "clip[0]")
-    stage, clause = ("keyframe", "7.2") if owner.startswith("keyframe") else ("baseline", "10")
-    return (found.stage, found.clause, found.unit, found.frame, found.element, found.index) == (
+    stage = "keyframe" if owner.startswith("keyframe") else "baseline"
+    clauses = {
+        "keyframe[0]": {"7.2"},
+        "keyframe[1]": {"7.2"},
+        "clip[0]": {"9.4.3", "10.2.1", "10.2.2", "10.2.3", "10.2.4", "10.3", "10.4"},
+        "clip[1]": {"10.2.3", "10.3"},
+    }[owner]
+    if plane > 0 and stage == "baseline":
+        clauses &= {"10.3", "10.4"}
+    return (found.stage, found.unit, found.frame, found.element, found.index) == (
         stage,
-        clause,
         owner,
         number,
         f"{owner}.frame[{number}].{'YUV'[plane]}",
         [row, column],
-    )
+    ) and set(found.clause.split(", ")) <= clauses
+
+
+#: Faults of a decoder's reconstruction by the clause that they break: what to put in the place of what.
+FAULTS: list[tuple[str, Any, str, Callable[[Any], Any]]] = [
+    ("9.4.3", flow_tokens, "flow", lambda old: lambda *a: old(*a) * 0),
+    ("9.4.3", flow_tokens, "flow", lambda old: lambda *a: old(*a) // 2),
+    ("10.2.1", Camera, "to_first", lambda old: lambda *a: old(*a) * 0),
+    ("10.2.1", Camera, "_project", lambda old: lambda *a: old(*a) * 0),
+    ("10.2.2", motion, "_SEARCHES", lambda old: 0),
+    ("10.2.2", motion, "LIMIT", lambda old: 8),
+    ("10.2.3", motion, "_weights", lambda old: lambda *a: old(*a) ** 0),
+    ("10.2.3", motion, "positions", lambda old: lambda *a: old(*a) + 7),
+    ("10.2.4", motion.Motion, "labels_of", lambda old: lambda *a: None),
+    ("10.2.4", motion, "upsample", lambda old: lambda *a: old(*a)[::-1, ::-1]),
+    ("10.3", baseline, "_HALF", lambda old: 0),
+    ("10.3", baseline, "_sample", lambda old: lambda quads, field: old(quads, field & ~15)),
+    ("10.4", baseline, "warp", lambda old: lambda *a: (old(*a)[0], None)),
+    ("10.4", baseline, "frame", lambda old: lambda m, anchors, t: old(m, anchors[: 1 + (t == m.length)], t)),
+]
+
+
+def plant_step(fault: int, vector: Vector, right: Reference, tmp_path: Path) -> list[str]:
+    """The clauses that the runner names for a fault in one step of the reconstruction."""
+    _, owner, name, make = FAULTS[fault]
+    with mock.patch.object(owner, name, make(getattr(owner, name))):
+        wrong = right.pictures()
+    found = judged(vector, tmp_path, frames=y4m(wrong))
+    assert found.stage == "baseline"
+    return found.clause.split(", ")
 
 
 def plant_symbol(rng: random.Random, right: Reference) -> bool:
@@ -145,13 +188,24 @@ def test_fifty_planted_faults(
 ) -> None:
     rng = random.Random(4)
     plants: list[Callable[[], bool]] = [
-        *[lambda: plant_parameter(rng, vector, right, tmp_path)] * 26,
-        *[lambda: plant_frame(rng, vector, pictures, tmp_path)] * 12,
-        *[lambda: plant_symbol(rng, right)] * 12,
+        *[lambda: plant_parameter(rng, vector, right, tmp_path)] * 22,
+        *[lambda: plant_sample(rng, vector, pictures, tmp_path)] * 6,
+        *[lambda: plant_symbol(rng, right)] * 8,
+        *[
+            lambda n=n, fault=fault: fault[0] in plant_step(n, vector, right, tmp_path)
+            for n, fault in enumerate(FAULTS)
+        ],
     ]
     named = sum(plant() for plant in plants)
     assert len(plants) == 50
     assert named == 50
+
+
+@pytest.mark.parametrize("fault", [0, 3, 8, 12, 13], ids=lambda n: FAULTS[n][0])
+def test_a_step_that_is_missing_is_named_alone(
+    fault: int, vector: Vector, right: Reference, tmp_path: Path
+) -> None:
+    assert plant_step(fault, vector, right, tmp_path) == [FAULTS[fault][0]]
 
 
 # --- Decoded parameters
@@ -171,17 +225,22 @@ def changed(right: Reference, path: tuple[Any, ...], value: Any, unit: str = "cl
 @pytest.mark.parametrize(
     ("path", "value", "clause", "symbol"),
     [
-        (("trajectories", "instance", 2), 4, "9.2.4", "points[2].instance_step"),
+        (("trajectories", "instance", 2), 4, "9.2.5", "points[2].instance"),
         (("trajectories", "span", 2, 1), 5, "9.2.4", "points[2].span"),
         (("trajectories", "positions", 1, 0, 0), 99, "9.2.4", "points[1].anchor_gap"),
-        (("trajectories", "positions", 1, 3, 1), 99, "9.2.6", "points[1].path"),
-        (("trajectories", "visible", 1, 2), 1, "9.2.7", "points[1].visibility"),
+        (("trajectories", "positions", 1, 6, 0), 99, "9.2.4", "points[1].displacement"),
+        (("trajectories", "positions", 2, 6, 0), 99, "9.2.4", "points[2].displacement"),
+        (("trajectories", "positions", 1, 3, 1), 99, "9.2.7", "points[1].path"),
+        (("trajectories", "visible", 1, 2), 1, "9.2.9", "points[1].visibility"),
         (("flow_tokens", "tokens", 5, 1, 2), 99, "9.4.2", "tokens[5].last_token"),
         (("flow_tokens", "tokens", 2, 0, 1), 99, "9.4.2", "tokens[2].path"),
         (("camera_poses", "poses", 0, 1), 99, "9.5.2", "poses[3].difference"),
         (("camera_poses", "frames", 0), 2, "9.5.3", "poses[3].split"),
         (("masks", "motion", 3, 1, 0), 1, "9.6.2", None),
         (("masks", "runs", 1, 0), 2, "9.6.4", "labels[0].row"),
+        (("text", "text"), "a bark", "9.3.2", "bytes[3]"),
+        (("text", "text"), "a boa", "9.3.2", "bytes[5]"),
+        (("text", "text"), "a boats", "9.3.2", "bytes[6]"),
     ],
 )
 def test_entropy_coded_elements_are_found_in_the_trace(
@@ -194,6 +253,27 @@ def test_entropy_coded_elements_are_found_in_the_trace(
     if symbol is not None:
         offsets = [r["bit_offset"] for r in right.trace if r["path"] == f"clip[0].{path[0]}.{symbol}"]
         assert found.bit_offset == offsets[0]
+
+
+@pytest.mark.parametrize(
+    ("point", "frame", "clause", "symbol"),
+    [
+        (0, 0, "9.2.4", "anchor_gap"),
+        (0, 1, "9.2.8", "steps"),
+        (0, 2, "9.2.8", "steps"),
+        (1, 0, "9.2.8", "steps"),
+        (1, 2, "9.2.4", "anchor_gap"),
+    ],
+)
+def test_positions_of_stepwise_paths(
+    right: Reference, point: int, frame: int, clause: str, symbol: str
+) -> None:
+    path = ("trajectories", "positions", point, frame, 0)
+    found = divergence.in_parameters(right, changed(right, path, 99, "clip[1]"))
+    assert found is not None
+    assert (found.element, found.clause) == (f"clip[1]{written(path)}", clause)
+    name = f"clip[1].trajectories.points[{point}].{symbol}"
+    assert found.bit_offset == next(r["bit_offset"] for r in right.trace if r["path"] == name)
 
 
 def test_the_first_in_decoding_order_is_named(right: Reference) -> None:
@@ -306,7 +386,7 @@ def test_the_clauses_of_the_table_exist() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     clauses = set(re.findall(r"^#{2,4} (\d[\d.]*) ", text, re.M))
     rows = [*load("elements")["elements"], *load("elements")["symbols"]]
-    rows += [row["between"] for row in rows if "between" in row]
+    rows += [other for row in rows for other in row.get("elsewhere", [])]
     assert {row["clause"] for row in rows} <= clauses
 
 
@@ -413,6 +493,78 @@ def test_class_3_looks_at_keyframes_alone(vector: Vector, right: Reference, pict
     md5s = [picture.md5() if n in (0, 6) else "" for n, picture in enumerate(pictures)]
     assert divergence.in_frames(right, vector.expectation, md5s, between=False) is None
     assert divergence.in_frames(right, vector.expectation, md5s) is not None
+
+
+@pytest.mark.parametrize(
+    ("clip", "two_sided", "clauses"),
+    [
+        ({}, False, ["10.1"]),
+        ({}, True, ["10.4"]),
+        ({"text": {}, "masks": {}}, True, ["10.4"]),
+        ({"flow_tokens": {"tokenizer_id": 1}}, False, ["10.1"]),
+        ({"flow_tokens": {"tokenizer_id": 0}}, False, ["9.4.3", "10.2.2", "10.3"]),
+        ({"camera_poses": {}}, False, ["10.2.1", "10.2.2", "10.3"]),
+        ({"trajectories": {}}, True, ["10.2.3", "10.3", "10.4"]),
+        ({"trajectories": {}, "masks": {}}, False, ["10.2.3", "10.2.4", "10.3"]),
+    ],
+)
+def test_the_sections_say_which_steps_there_are(
+    clip: dict[str, Any], two_sided: bool, clauses: list[str]
+) -> None:
+    assert reconstruction.steps(clip, two_sided) == clauses
+
+
+def test_md5s_are_enough_for_a_missing_step(vector: Vector, right: Reference, tmp_path: Path) -> None:
+    with mock.patch.object(flow_tokens, "flow", lambda tokens, t, place, *size: 0 * place):
+        wrong = right.pictures()
+    lines = "".join(f"{n} {picture.md5()}\n" for n, picture in enumerate(wrong))
+    found = judged(vector, tmp_path, md5=lines.encode())
+    assert (found.clause, found.frame) == ("9.4.3", 1)
+    assert found.detail == "the frame is what comes out without flow tokens"
+
+
+def two_halves(points: list[list[int]], labels: list[int]) -> reconstruction.Case:
+    """Frame 2 of 4, 32 x 16; points in the right half move to the right, by two samples a frame."""
+    count = len(points)
+    paths = np.array([[[x + 2 * t * (x >= 16), y] for t in range(5)] for x, y in points], np.int32)
+    trajectories = Trajectories(
+        positions=paths,
+        span=np.array([[0, 4]] * count, np.int32),
+        visible=np.ones((count, 5), np.bool_),
+        instance=np.zeros(count, np.uint8),
+        follows=np.zeros(count, np.bool_),
+        precision=3,
+        lattice_log2=0,
+    )
+    plane = np.repeat(np.array([labels], np.uint8), 2, 0)
+    masks = Masks(np.repeat(plane[None], 5, 0), np.zeros((4, max(labels), 2), np.int16), 3)
+    clip = Clip(4, trajectories, None, None, None, masks)
+    anchors = [random_picture(32, 16, seed) for seed in (1, 2)]
+    right = list(baseline.reconstruct(clip, *anchors))[1]
+    return reconstruction.Case(clip, anchors, 2, right)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "plane", "clauses"),
+    [
+        (slice(None), slice(0, 16), 0, None),
+        (slice(3, 9), slice(17, 25), 0, ["10.2.4"]),
+        (slice(3, 9), slice(29, 31), 0, ["10.4"]),
+        (slice(3, 9), slice(29, 31), 1, ["10.3", "10.4"]),
+    ],
+)
+def test_the_places_of_wrong_samples_tell(
+    rows: slice, columns: slice, plane: int, clauses: list[str] | None
+) -> None:
+    case = two_halves([[4, 4], [18, 8]], [0, 0, 1, 1])
+    planes = [part.copy() for part in case.right.planes]
+    planes[plane][rows, columns.start >> (plane > 0) : columns.stop >> (plane > 0)] ^= 1
+    found = case.suspicion("", Picture(*planes))
+    assert (found and found.clauses) == clauses
+
+
+def test_pictures_of_another_size_have_no_places() -> None:
+    assert two_halves([[4, 4]], [0, 0, 1, 1]).suspicion("", random_picture(16, 16, 1)) is None
 
 
 # --- Symbols

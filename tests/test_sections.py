@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from strategies import (
     Stream,
     assert_cost,
+    bytes_as_text,
     clips,
     generator_hints,
     keyframes,
@@ -48,7 +49,6 @@ from tgv_format.sequence import FRAME_RATES, SequenceHeader
 from tgv_format.syntax import ParameterError
 from tgv_format.tables import load
 from tgv_format.text import Text
-from tgv_format.text_model import TextModel, primed
 from tgv_format.trajectories import Grid, Trajectories, between
 
 LIMITS = LEVELS[1]
@@ -420,14 +420,6 @@ def test_the_model_knows_the_training_captions_that_are_not_held_out() -> None:
     assert not set(held_out) & set(load("text")["captions"])
 
 
-def bytes_as_text(body: bytes) -> bytes:
-    """A section that holds ``body``, which need not be UTF-8."""
-    coder, model = Encoder(text.SECTION), TextModel(primed())
-    for byte in (*body, 0xFF):
-        model.code(coder, 0xFF - byte)
-    return coder.finish()
-
-
 @pytest.mark.parametrize(
     ("plain", "after", "expected"),
     [
@@ -603,6 +595,15 @@ def still(count: int, last: int, size: tuple[int, int], **changes: Any) -> Traje
     return replace(params, **changes)
 
 
+def test_points_of_one_cell_stand_in_any_order() -> None:
+    """One is anchored there at its first frame, the other one at its last."""
+    params = still(2, 2, (32, 32), lattice_log2=1)
+    params.positions[:] = [[[1, 1], [1, 1], [2, 2]], [[2, 2], [1, 1], [1, 1]]]
+    for order in ([0, 1], [1, 0]):
+        ordered = replace(params, positions=params.positions[order])
+        assert_same(decode_points(encode_points(ordered, (32, 32)), (32, 32), 2), ordered)
+
+
 @pytest.mark.parametrize(("level", "size"), [(1, (512, 320)), (2, (1920, 1080)), (3, (4096, 2160))])
 def test_as_many_trajectories_as_the_level_allows(level: int, size: tuple[int, int]) -> None:
     limits = LEVELS[level]
@@ -768,8 +769,8 @@ def gap(value: int) -> Callable[[Encoder], object]:
 START = (gap(0), bit("end_anchor", 0))
 AT_END = (gap(0), bit("end_anchor", 1))
 STILL = tuple(partial(Encoder.signed, name="displacement", offset=offset) for offset in (4, 5))
-DEFAULT = (lambda coder: coder.bit("explicit_visibility", 2, 0),)
-EXPLICIT = (lambda coder: coder.bit("explicit_visibility", 2, 1),)
+DEFAULT = (lambda coder: coder.bit("explicit_visibility", 3, 0),)
+EXPLICIT = (lambda coder: coder.bit("explicit_visibility", 3, 1),)
 
 
 def test_a_section_symbol_by_symbol() -> None:

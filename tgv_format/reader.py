@@ -48,6 +48,7 @@ class Reader:
         self._units.max_bytes = self.header.limits.unit_bytes
         self._trace = trace
         self._conceal = conceal
+        self._damaged = False
         self._digest = SequenceDigest()
         self._digest.update(self.header.to_json())
         self._order = Order()
@@ -60,6 +61,7 @@ class Reader:
             except TgvError as error:
                 if self._conceal is None:
                     raise
+                self._damaged = True
                 self._conceal(error)
                 if self._stuck(error) and not self._units.resynchronise():
                     return
@@ -111,10 +113,15 @@ class Reader:
     def _end(self, end: EndOfSequence, offset: int) -> None:
         if self._conceal is None:
             self._order.check(end, offset)
-            if end.digest != self._digest.value():
-                raise TgvError(
-                    "digest-mismatch", offset, "end.digest", "the decoded parameters have another digest"
-                )
+        # Where something was damaged, the digest would only say so again.
+        if not self._damaged and end.digest != self._digest.value():
+            error = TgvError(
+                "digest-mismatch", offset, "end.digest", "the decoded parameters have another digest"
+            )
+            if self._conceal is None:
+                raise error
+            else:
+                self._conceal(error)
         if not self._units.at_end():
             error = TgvError(
                 "trailing-data", self._units.offset, "file", "bytes follow the end of the sequence"

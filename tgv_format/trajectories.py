@@ -300,8 +300,8 @@ class _Code:
         self._coarse = int(precision < 2)
         self._anchors: list[list[int]] = []
         self._sides: list[int] = [0]
-        self._explicit = 0
-        self._members: list[Points] = []
+        self._explicit = [False] * count
+        self._members: list[list[int]] = []
 
     @classmethod
     def of(cls, coder: BinaryCoder, params: Trajectories, width: int, height: int) -> _Code:
@@ -338,12 +338,12 @@ class _Code:
         first, last = self._span(n)
         anchor, other = (last, first) if side else (first, last)
         path[anchor] = position
-        members = self._members[self.instance[n]] or self.paths[:n]
+        references = self._references(n, anchor, position)
         if first < last:
             if self.stepwise:
-                self._steps(n, anchor, other, nearest(members, anchor, position, 4))
+                self._steps(n, anchor, other, [self.paths[m] for m in references])
             else:
-                reference = next(iter(nearest(members, anchor, position, 1)), None)
+                reference = self.paths[references[0]] if references else None
                 self._displacement(n, anchor, other, reference)
                 if last - first > 1:
                     self._path_between(n, first, last, reference)
@@ -351,7 +351,7 @@ class _Code:
                 raise self._error("non-canonical", "the point could be anchored at its first frame")
         elif side:
             raise self._error("non-canonical", "a point of one frame is anchored at its first frame")
-        self._visibility(n, first, last)
+        self._visibility(n, first, last, references[:2])
         if self.decoder:
             for t in range(first):
                 path[t] = path[first]
@@ -359,7 +359,7 @@ class _Code:
                 path[t] = path[last]
         self._anchors.append(position)
         self._sides.append(side)
-        self._members[self.instance[n]].append(path)
+        self._members[self.instance[n]].append(n)
         return cell
 
     def _instance(self, n: int, position: list[int]) -> None:
@@ -367,7 +367,7 @@ class _Code:
         coder, known = self.coder, len(self._members)
         coder.element = ("points", n, "instance")
         if n:
-            close = [self.instance[m] for m in _closest(self._anchors, position, 3)]
+            close = [self.instance[m] for m in closest(self._anchors, position, 3)]
             agreeing = sum(label == close[0] for label in close[1:])
             context = agreeing + 3 * int(known > 1)
             if coder.bit("same_instance", context, int(self.instance[n] == close[0])):
@@ -399,6 +399,12 @@ class _Code:
                 raise self._error("non-canonical", "the full span is coded by its flag")
         self.span[n] = [first, last]
         return first, last
+
+    def _references(self, n: int, frame: int, position: list[int]) -> list[int]:
+        """The up to four nearest points before n, of its instance if there is one (clause 9.2.6)."""
+        members = self._members[self.instance[n]] or range(n)
+        found = closest([self.paths[m][frame] for m in members], position, 4)
+        return [members[k] for k in found]
 
     def _displacement(self, n: int, anchor: int, other: int, reference: list[list[int]] | None) -> None:
         coder, path = self.coder, self.paths[n]
@@ -458,16 +464,17 @@ class _Code:
         if not (dx or dy) and path[a + 1 : b] == between(path[a], path[b], a, b, reference):
             raise self._error("non-canonical", "an interval is split for nothing")
 
-    def _visibility(self, n: int, first: int, last: int) -> None:
+    def _visibility(self, n: int, first: int, last: int, references: list[int]) -> None:
         """visibility(): inside the picture, or runs of frames (clause 9.2.9)."""
         coder = self.coder
         coder.element = ("points", n, "visibility")
         width, height = self.grid.width, self.grid.height
         default = [0 <= x < width and 0 <= y < height for x, y in self.paths[n][first : last + 1]]
         shown = self.visible[n][first : last + 1]
-        context = self._explicit + 2 * self._coarse
-        self._explicit = coder.bit("explicit_visibility", context, int(shown != default))
-        if self._explicit:
+        explicit = sum(self._explicit[m] for m in references) * (2 if len(references) == 1 else 1)
+        context = explicit + 3 * self._coarse
+        self._explicit[n] = bool(coder.bit("explicit_visibility", context, int(shown != default)))
+        if self._explicit[n]:
             state = coder.bit("first_visible", 0, int(shown[0]))
             runs: list[bool] = []
             while len(runs) < len(default):
@@ -492,13 +499,11 @@ class _Code:
             raise self._error("out-of-range", f"the position {position} is too far from the picture")
 
 
-def nearest(paths: Points, frame: int, position: list[int], count: int) -> Points:
-    """The ``count`` first of ``paths`` by their distance from ``position`` in ``frame`` (clause 9.2.6)."""
-    return [paths[k] for k in _closest([path[frame] for path in paths], position, count)]
+def closest(positions: list[list[int]], position: list[int], count: int) -> list[int]:
+    """Indices of the ``count`` nearest of ``positions``, nearest first; of equally near ones the first.
 
-
-def _closest(positions: list[list[int]], position: list[int], count: int) -> list[int]:
-    """Indices of the ``count`` nearest of ``positions``, nearest first; of equally near ones the first."""
+    Clauses 9.2.5 and 9.2.6 find instances and reference points so.
+    """
     px, py = position
     distances = [(x - px) * (x - px) + (y - py) * (y - py) for x, y in positions]
     return heapq.nsmallest(count, range(len(positions)), distances.__getitem__)

@@ -75,9 +75,17 @@ def collect_points(path: str, weights: list[float], size: tuple[int, int]) -> li
         for dx, dy, step in ((0.0, 0.0, 1), (2.7, 4.1, 1), (5.3, 1.9, -1), (1.3, 6.2, -1)):
             moved = (tracks + np.array([dx, dy], np.float32))[:, ::step]
             add(rounded(moved, visible[:, ::step], instance, *size)[0])
-        for precision, weight in product((0, 1), weights):
-            quantiser = Quantiser(tracks, instance, *size, precision, precision, weight, visible)
-            add(quantiser(np.arange(len(points))))
+        for (precision, lattice_log2), weight in product(((0, 0), (0, 1), (1, 1), (1, 2)), weights):
+            quantiser = Quantiser(
+                analysis.positions,
+                analysis.instance,
+                *size,
+                precision,
+                lattice_log2,
+                weight,
+                analysis.visible,
+            )
+            add(quantiser(quantiser.cheapest(points, radius=24)))
     return traces
 
 
@@ -120,7 +128,7 @@ def collect_camera_poses(path: str, budgets: list[float], size: tuple[int, int])
 #: For every section what collects its symbols, and its default settings.
 COLLECTORS: dict[str, tuple[Callable[[str, list[float], tuple[int, int]], list[Trace]], str]] = {
     "trajectories": (collect_trajectories, "5,8,12"),
-    "points": (collect_points, "4,16,40"),
+    "points": (collect_points, "8,32"),
     "camera_poses": (collect_camera_poses, "0.1,0.2,0.4,0.8"),
 }
 #: The section whose contexts a collector is for, where its name is another one.

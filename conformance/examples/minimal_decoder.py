@@ -6,12 +6,19 @@ code with the reference decoder. It is the worked example of an adapter for the 
     tgv-conformance run --decoder 'python minimal_decoder.py {input} {params}' \
         --expect minimal_decoder.txt
 
+After a change of the vectors ``--write-expect minimal_decoder.txt`` writes that list anew; all in it is
+"unsupported".
+
+With a third argument it writes the symbols (clause 11.5) there, for ``--trace-decoder``.
+
 Exit status: 0 decoded; 1 the stream is in error, with the identifier on standard error; 69 the stream uses
-what this decoder does not have: flow tokens, camera poses, masks, and compressed text without ``brotli``.
+what this decoder does not have: flow tokens, camera poses and masks.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -20,7 +27,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 TABLES = next(
@@ -275,38 +282,6 @@ def clip(data: Bytes, header: dict[str, Any]) -> dict[str, Any]:
     return unit
 
 
-def text(data: Bytes, limit: int) -> str:
-    """Clause 9.3."""
-    head = data.u8()
-    require(head & 0x7F == 0, "reserved-value")
-    body = data.rest()
-    if head >> 7:
-        packed, body = body, inflate(body, limit)
-        require(len(packed) < len(body), "non-canonical")
-    require(len(body) <= limit, "limit-exceeded")
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise StreamError("text-invalid") from None
-
-
-def inflate(data: bytes, limit: int) -> bytes:
-    try:
-        import brotli
-    except ImportError:
-        raise UnsupportedError("compressed text") from None
-    decoder, out = brotli.Decompressor(), b""
-    try:
-        out = decoder.process(data, output_buffer_limit=limit + 1)
-        while len(out) <= limit and not decoder.can_accept_more_data():
-            out += decoder.process(b"", output_buffer_limit=limit + 1)
-    except brotli.error:
-        raise StreamError("text-invalid") from None
-    require(len(out) <= limit, "limit-exceeded")
-    require(decoder.is_finished(), "text-invalid")
-    return bytes(out)
-
-
 # --- Clause 8: entropy coding
 
 _CONTEXTS = table("contexts")
@@ -322,16 +297,18 @@ U64 = 2**64 - 1
 class EntropyDecoder:
     """Symbols of a section: the range decoder, contexts and binarisations."""
 
+    trace: IO[bytes] | None = None
+
     def __init__(self, section: str, data: bytes) -> None:
         self.data = data
         self.lower, self.range = 0, U64
         self.point = int.from_bytes(data[:8].ljust(8, b"\0"), "big")
         self.next = 8
         # fast, slow, count
-        states = _CONTEXTS["sections"][section].items()
+        states = _CONTEXTS["sections"].get(section, {}).items()
         self.contexts = {name: [[state, state, 0] for state in initial] for name, initial in states}
 
-    def symbol(self, probability: int) -> int:
+    def symbol(self, probability: int, context: str | None = None) -> int:
         scale = self.range >> 24
         inside = (self.point - self.lower) & U64
         split = scale * ((4096 - probability) << 12)
@@ -343,6 +320,10 @@ class EntropyDecoder:
         else:
             symbol = 0
             self.range = split
+        if self.trace is not None:
+            # Of the members of clause 11.5 as many as there are at hand; the runner compares what it finds.
+            record = {"context": context, "probability": probability, "value": symbol}
+            self.trace.write(canonical(record) + b"\n")
         if self.range < 2**32:
             self.lower = self.lower << 32 & U64
             self.range <<= 32
@@ -364,7 +345,7 @@ class EntropyDecoder:
     def bit(self, name: str, index: int) -> int:
         context = self.contexts[name][index]
         fast, slow, count = context
-        symbol = self.symbol((fast + slow) >> 5)
+        symbol = self.symbol((fast + slow) >> 5, f"{name}[{index}]")
         rate = START_RATE + count
         f, s = min(rate, FAST_RATE), min(rate, SLOW_RATE)
         if symbol:
@@ -423,8 +404,8 @@ class Trajectories:
     def __init__(self, data: Bytes, header: dict[str, Any], frames: int, level: dict[str, int]) -> None:
         require(data.left() <= level["section_bytes"], "limit-exceeded")
         head = data.u8()
-        require(head & 3 == 0, "reserved-value")
-        self.precision, self.lattice_log2 = head >> 5, head >> 2 & 7
+        require(head & 1 == 0, "reserved-value")
+        self.precision, self.lattice_log2, self.stepwise = head >> 5, head >> 2 & 7, head >> 1 & 1
         self.count = data.uleb128(0, 1023) + 1
         require(self.count <= level["trajectories"], "limit-exceeded")
         self.last = frames
@@ -433,19 +414,26 @@ class Trajectories:
         self.columns = ((self.grid_width - 1) >> self.lattice_log2) + 1
         self.rows = ((self.grid_height - 1) >> self.lattice_log2) + 1
         self.cells = self.columns * self.rows
+        self.anchor: list[Position] = [(0, 0)] * self.count
         self.instance = [0] * self.count
         self.span = [(0, 0)] * self.count
         self.follows = [0] * self.count
         self.visible = [[0] * (frames + 1) for _ in range(self.count)]
         self.position: list[list[Position]] = [[(0, 0)] * (frames + 1) for _ in range(self.count)]
+        self.known = self.side_before = 0
+        self.explicit = [0] * self.count
+        self.coarse = int(self.precision < 2)
         self.coder = EntropyDecoder("trajectories", data.rest())
-        self.points()
+        cell = 0
+        for n in range(self.count):
+            cell = self.point(n, cell)
         self.coder.check_end()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "precision": self.precision,
             "lattice_log2": self.lattice_log2,
+            "stepwise": self.stepwise,
             "instance": self.instance,
             "span": self.span,
             "follows": self.follows,
@@ -466,49 +454,36 @@ class Trajectories:
             return False
         return self.cell_position(row * self.columns + column) == position
 
+    # Clause 9.2.10
+
     def check_position(self, position: Position) -> None:
         for value, size in zip(position, (self.grid_width, self.grid_height), strict=True):
             require(-size <= value < 2 * size + 128, "out-of-range")
 
     # Clause 9.2.4
 
-    def points(self) -> None:
-        begin, instance = 0, -1
-        while begin < self.count:
-            instance += 1 + self.coder.unsigned("instance_step", 0)
-            require(instance <= 255, "out-of-range")
-            members = 1 + self.coder.uniform(self.count - begin)
-            end_anchors = 0
-            if self.coder.bit("has_end", 0):
-                end_anchors = 1 + self.coder.uniform(members)
-            end = begin + members
-            middle = end - end_anchors
-            self.instance[begin:end] = [instance] * members
-            for side, first, stop in ((0, begin, middle), (1, middle, end)):
-                cell = 0
-                for n in range(first, stop):
-                    cell = self.point(n, side, cell, stop - n, begin)
-            begin = end
-
-    def point(self, n: int, side: int, cell: int, left: int, begin: int) -> int:
-        shift = max(0, ((self.cells - cell) // left).bit_length() - 2)
+    def point(self, n: int, cell: int) -> int:
+        shift = max(0, ((self.cells - cell) // (self.count - n)).bit_length() - 2)
         cell += self.coder.golomb("anchor_gap", shift)
         require(cell < self.cells, "out-of-range")
+        self.anchor[n] = self.cell_position(cell)
+        self.read_instance(n)
+        side = self.side_before = self.coder.bit("end_anchor", self.side_before)
         first, last = self.span[n] = self.read_span()
         anchor, other = (last, first) if side else (first, last)
         path = self.position[n]
-        path[anchor] = self.cell_position(cell)
-        reference = self.reference_point(n, anchor, begin)
+        path[anchor] = self.anchor[n]
+        references = self.reference_points(n, anchor)
         if first < last:
-            self.displacement(path, anchor, other, reference)
+            leaders = [self.position[m] for m in references]
+            if self.stepwise:
+                self.steps(path, anchor, other, leaders)
+            else:
+                self.intervals(n, anchor, other, leaders[0] if leaders else None)
             require(not side or not self.is_on_lattice(path[other]), "non-canonical")
-            if last - first > 1:
-                if reference is not None:
-                    self.follows[n] = self.coder.bit("follow", 0)
-                self.interval(path, first, last, reference if self.follows[n] else None)
         else:
             require(not side, "non-canonical")
-        self.visibility(n)
+        self.visibility(n, references)
         path[:first] = [path[first]] * first
         path[last + 1 :] = [path[last]] * (self.last - last)
         return cell
@@ -521,30 +496,57 @@ class Trajectories:
         require((first, last) != (0, self.last), "non-canonical")
         return first, last
 
-    def reference_point(self, n: int, anchor: int, begin: int) -> list[Position] | None:
-        """Clause 9.2.5: its path, or None. ``min`` takes the first of equals."""
-        x, y = self.position[n][anchor]
-        before = self.position[begin if begin < n else 0 : n]
-        return min(before, key=lambda m: (m[anchor][0] - x) ** 2 + (m[anchor][1] - y) ** 2, default=None)
+    # Clause 9.2.5
+
+    def read_instance(self, n: int) -> None:
+        if n > 0:
+            # ``sorted`` leaves equals in their order.
+            near = sorted(range(n), key=lambda m: squared_distance(self.anchor[m], self.anchor[n]))
+            close = self.instance[near[0]]
+            agreeing = sum(self.instance[m] == close for m in near[1:3])
+            if self.coder.bit("same_instance", agreeing + (3 if self.known > 1 else 0)):
+                self.instance[n] = close
+            else:
+                other = self.coder.uniform(self.known)
+                self.instance[n] = other + 1 if other >= close else other
+        require(self.instance[n] <= 255, "out-of-range")
+        if self.instance[n] == self.known:
+            self.known += 1
+
+    # Clause 9.2.6
+
+    def reference_points(self, n: int, a: int) -> list[int]:
+        """The points before n, the nearest first."""
+        own = [m for m in range(n) if self.instance[m] == self.instance[n]]
+        place = self.position[n][a]
+        return sorted(own or range(n), key=lambda m: squared_distance(self.position[m][a], place))
+
+    # Clauses 9.2.4 and 9.2.7
+
+    def intervals(self, n: int, a: int, b: int, reference: list[Position] | None) -> None:
+        path = self.position[n]
+        self.displacement(path, a, b, reference)
+        first, last = self.span[n]
+        if last - first > 1:
+            if reference is not None:
+                self.follows[n] = self.coder.bit("follow", 0)
+            self.interval(path, first, last, reference if self.follows[n] else None)
 
     def displacement(self, path: list[Position], a: int, b: int, reference: list[Position] | None) -> None:
         values = []
         for i in range(2):
-            predicted = path[a][i]
+            predicted, context = path[a][i], 4 * self.coarse + i
             if reference is not None:
                 predicted += reference[b][i] - reference[a][i]
-            values.append(
-                predicted + self.coder.signed("displacement", 2 + i if reference is not None else i)
-            )
+                context += 2
+            values.append(predicted + self.coder.signed("displacement", context))
         path[b] = values[0], values[1]
         self.check_position(path[b])
-
-    # Clause 9.2.6
 
     def interval(self, path: list[Position], a: int, b: int, reference: list[Position] | None) -> None:
         line = [straight(path, a, b, t, reference) for t in range(a + 1, b)]
         size = min(3, (b - a).bit_length() - 2)
-        if not self.coder.bit("split", size if reference is None else 4 + size):
+        if not self.coder.bit("split", 8 * self.coarse + (4 if reference is not None else 0) + size):
             path[a + 1 : b] = line
             if reference is not None:
                 for position in line:
@@ -552,7 +554,9 @@ class Trajectories:
             return
         m = (a + b) >> 1
         x, y = line[m - a - 1]
-        path[m] = x + self.coder.signed("deviation", size), y + self.coder.signed("deviation", 4 + size)
+        x += self.coder.signed("deviation", 8 * self.coarse + size)
+        y += self.coder.signed("deviation", 8 * self.coarse + 4 + size)
+        path[m] = x, y
         self.check_position(path[m])
         if m - a > 1:
             self.interval(path, a, m, reference)
@@ -560,21 +564,101 @@ class Trajectories:
             self.interval(path, m, b, reference)
         require(path[a + 1 : b] != line, "non-canonical")
 
-    # Clause 9.2.7
+    # Clause 9.2.8
 
-    def visibility(self, n: int) -> None:
+    def steps(self, path: list[Position], a: int, b: int, references: list[list[Position]]) -> None:
+        s = 1 if a < b else -1
+        leaders = references[: 4 if len(references) >= 4 else 2 if len(references) >= 2 else 1]
+        axes = [
+            Steps(self.coder, [[p[i] for p in leader] for leader in leaders], path[a][i], a) for i in (0, 1)
+        ]
+        for t in range(a + s, b + s, s):
+            x, y = path[t - s]
+            x += axes[0].step(x, t, s)
+            y += axes[1].step(y, t, s)
+            path[t] = x, y
+            self.check_position(path[t])
+
+    # Clause 9.2.9
+
+    def visibility(self, n: int, references: list[int]) -> None:
         first, last = self.span[n]
         path = self.position[n][first : last + 1]
         shown = [int(0 <= x < self.grid_width and 0 <= y < self.grid_height) for x, y in path]
-        if self.coder.bit("explicit_visibility", 0):
+        close = [self.explicit[m] for m in references[:2]]
+        near = 2 * close[0] if len(close) == 1 else sum(close)
+        self.explicit[n] = self.coder.bit("explicit_visibility", 3 * self.coarse + near)
+        if self.explicit[n]:
             default, shown = shown, []
-            state = self.coder.bypass(1)
+            state = self.coder.bit("first_visible", 0)
             while len(shown) < len(default):
-                run = 1 + self.coder.uniform(len(default) - len(shown))
+                run = len(default) - len(shown)
+                if run > 1 and not self.coder.bit("last_run", 1 if shown else 0):
+                    run = 1 + self.coder.uniform(run - 1)
                 shown += [state] * run
                 state = 1 - state
             require(shown != default, "non-canonical")
         self.visible[n][first : last + 1] = shown
+
+
+class Steps:
+    """The steps of one point along one axis, i of clause 9.2.8."""
+
+    def __init__(self, coder: EntropyDecoder, leaders: list[list[int]], start: int, a: int) -> None:
+        self.coder = coder
+        self.leader: list[int] = []
+        self.apart = 0
+        self.latest, self.since, self.moves = 0, 4, 0
+        if leaders:
+            total = [16 // len(leaders) * sum(values) for values in zip(*leaders, strict=True)]
+            before, after = total[:1] + total[:-1], total[1:] + total[-1:]
+            self.leader = [(p + 2 * q + r + 2) >> 2 for p, q, r in zip(before, total, after, strict=True)]
+            self.apart = 16 * start - self.leader[a]
+
+    def step(self, position: int, t: int, s: int) -> int:
+        """From ``position`` in frame t - s to frame t."""
+        base = 0
+        if self.leader:
+            drift = self.leader[t] - self.leader[t - s]
+            base = sign(drift) * ((abs(drift) + 4) >> 4)
+            lag = level_of(self.leader[t] + self.apart - 16 * (position + base), (2, 5, 8, 12, 17))
+            trend = level_of(drift - 16 * base, (1, 3, 6, 10))
+            signs = [lag, trend, sign(base), self.latest]
+            turned = next((value for value in signs if value), 0) < 0
+            if turned:
+                signs = [-value for value in signs]
+            lag, trend, ahead, latest = signs
+            row = 9 * lag + trend + 4
+            column = 9 * row + 3 * (ahead + 1) + latest + 1
+        else:
+            turned = self.latest < 0
+            row = 54
+            column = 486 + 4 * self.since + min(self.moves, 3)
+        rest = 0
+        if not self.coder.bit("step_zero", column):
+            negative = bool(self.coder.bit("step_sign", row))
+            rest = 1 + self.coder.unsigned("step_magnitude", 0)
+            if negative != turned:
+                rest = -rest
+        made = base + rest
+        if self.leader:
+            self.apart += (16 * (position + made) - self.leader[t] - self.apart) >> 1
+        self.since = min(self.since + 1, 4)
+        if made:
+            self.latest, self.since, self.moves = sign(made), 0, self.moves + 1
+        return made
+
+
+def sign(value: int) -> int:
+    return (value > 0) - (value < 0)
+
+
+def level_of(value: int, thresholds: tuple[int, ...]) -> int:
+    return sign(value) * sum(threshold <= abs(value) for threshold in thresholds)
+
+
+def squared_distance(p: Position, q: Position) -> int:
+    return (p[0] - q[0]) ** 2 + (p[1] - q[1]) ** 2
 
 
 def interpolate(p: int, q: int, step: int, steps: int) -> int:
@@ -592,23 +676,128 @@ def straight(path: list[Position], a: int, b: int, t: int, reference: list[Posit
     return x, y
 
 
+# --- Clause 9.3: text
+
+State = tuple[int, int]
+"""Probability and count."""
+_TEXT = table("text")
+ORDERS, COUNT_LIMIT, WEIGHTS, SQUASH = (
+    _TEXT[name] for name in ("orders", "count_limit", "weights", "squash")
+)
+LONGEST = max(ORDERS)
+
+
+def squash(logit: int) -> int:
+    x = min(max(logit, -2048), 2047) + 2048
+    i = x >> 7
+    return int(SQUASH[i] * (128 - x % 128) + SQUASH[i + 1] * (x % 128) + 64) >> 7
+
+
+@functools.cache
+def stretch_table() -> list[int]:
+    table, logit = [], -2048
+    for probability in range(4096):
+        while logit < 2047 and squash(logit) < probability:
+            logit += 1
+        table.append(logit)
+    return table
+
+
+class TextModel:
+    """The states of clause 9.3.2, by the bytes before and the node; those of ``base`` until they change."""
+
+    def __init__(self, base: TextModel | None = None) -> None:
+        self.base = base.states if base else {}
+        self.states: dict[tuple[bytes, int], State] = {}
+
+    def state(self, context: bytes, node: int) -> State:
+        """Contexts of different orders differ in their length."""
+        key = context, node
+        return self.states.get(key) or self.base.get(key) or (32768, 0)
+
+    def mixed(self, contexts: list[bytes], node: int) -> int:
+        logits = []
+        for context in contexts:
+            probability, count = self.state(context, node)
+            if not count:
+                break
+            logits.append(stretch_table()[probability >> 4])
+        weighted = zip(WEIGHTS[len(logits)], logits, strict=True)
+        return squash(sum(weight * logit for weight, logit in weighted) >> 8)
+
+    def learn(self, contexts: list[bytes], node: int, symbol: int) -> None:
+        for context in contexts:
+            probability, count = self.state(context, node)
+            if symbol:
+                probability += 4 * (65535 - probability) // (4 * count + 5)
+            else:
+                probability -= 4 * probability // (4 * count + 5)
+            self.states[context, node] = probability, min(count + 1, COUNT_LIMIT)
+
+
+def contexts_after(history: bytes) -> list[bytes]:
+    return [history[-order:] for order in ORDERS]
+
+
+@functools.cache
+def begin() -> TextModel:
+    model = TextModel()
+    for caption in _TEXT["captions"]:
+        history = bytes(LONGEST)
+        for byte in [255 - b for b in caption.encode()] + [0]:
+            contexts, node = contexts_after(history), 1
+            for shift in range(7, -1, -1):
+                symbol = byte >> shift & 1
+                model.learn(contexts, node, symbol)
+                node = node << 1 | symbol
+            history += bytes([byte])
+    return model
+
+
+def text(data: Bytes, limit: int) -> str:
+    """Clause 9.3.1."""
+    coder, model = EntropyDecoder("text", data.rest()), TextModel(begin())
+    history = bytes(LONGEST)
+    while True:
+        contexts, node = contexts_after(history), 1
+        while node < 256:
+            symbol = coder.symbol(model.mixed(contexts, node))
+            model.learn(contexts, node, symbol)
+            node = node << 1 | symbol
+        if node == 256:
+            break
+        require(len(history) - LONGEST < limit, "limit-exceeded")
+        history += bytes([node - 256])
+    coder.check_end()
+    try:
+        return bytes(255 - byte for byte in history[LONGEST:]).decode("utf-8")
+    except UnicodeDecodeError:
+        raise StreamError("text-invalid") from None
+
+
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: minimal_decoder.py FILE.tgv PARAMS.json", file=sys.stderr)
+    if len(arguments) not in (2, 3):
+        print("usage: minimal_decoder.py FILE.tgv PARAMS.json [TRACE]", file=sys.stderr)
         return 2
-    stream, params = arguments
+    stream, params, *trace = arguments
+    with contextlib.ExitStack() as files:
+        EntropyDecoder.trace = files.enter_context(open(trace[0], "wb")) if trace else None
+        return write(Path(stream).read_bytes(), files.enter_context(open(params, "wb")))
+
+
+def write(data: bytes, file: IO[bytes]) -> int:
+    """Write the document of clause 11.2; returns the exit status."""
     # What was decoded before an error is left there: the runner looks where it went wrong.
-    with open(params, "wb") as file:
-        try:
-            for number, unit in enumerate(decode(Path(stream).read_bytes())):
-                file.write((b",\n" if number else b"[\n") + canonical(unit))
-        except StreamError as error:
-            print(error, file=sys.stderr)
-            return 1
-        except UnsupportedError as error:
-            print(f"unsupported: {error}", file=sys.stderr)
-            return 69
-        file.write(b"\n]\n")
+    try:
+        for number, unit in enumerate(decode(data)):
+            file.write((b",\n" if number else b"[\n") + canonical(unit))
+    except StreamError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except UnsupportedError as error:
+        print(f"unsupported: {error}", file=sys.stderr)
+        return 69
+    file.write(b"\n]\n")
     return 0
 
 
