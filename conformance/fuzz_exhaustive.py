@@ -27,7 +27,7 @@ from tgv_format.errors import TgvError
 from tgv_format.reader import Element, Reader
 
 #: Of longer vectors a sample is taken: most of their bytes are the payload of a keyframe, or alike.
-MOST_BYTES, SAMPLE = 20_000, 2_000
+MOST_BYTES, SAMPLE = 20_000, 500
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ def main(args: argparse.Namespace) -> int:
         for vector in manifest.vectors()
         if vector.valid and (not args.inputs or any(fnmatch.fnmatch(vector.name, n) for n in args.inputs))
     ]
-    # The longest first, so that no process is left alone with it.
-    chosen.sort(key=lambda vector: -vector.stream_path.stat().st_size)
+    chosen.sort(key=lambda vector: vector.stream_path.stat().st_size)
     start = time.monotonic()
     total: Counter[str] = Counter()
     work = [(vector.name, vector.stream_path.read_bytes(), args.sample, args.seed) for vector in chosen]

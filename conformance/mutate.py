@@ -268,7 +268,12 @@ def _explained(fate: Fate, equivalent: Sequence[dict[str, Any]]) -> Fate:
 
 def fits(mutant: Any, row: dict[str, Any]) -> bool:
     """Whether an entry of the list of equivalent mutants is about this one."""
-    return all(vars(mutant)[name] == value for name, value in row.items() if name != "why")
+    members = vars(mutant)
+    return all(
+        members[name] in value if isinstance(value, list) else members[name] == value
+        for name, value in row.items()
+        if name != "why"
+    )
 
 
 def _report(fates: Sequence[Fate], seconds: float) -> None:

@@ -238,13 +238,14 @@ def _flow_tokens(row: Row, width: int, height: int, frames: int) -> FlowTokens:
     tokenizer, step = Tokenizer(row.get("tokenizer_id", 0)), row.get("step", 16)
     if "generator" not in row:
         return FlowTokens(np.array(row["tokens"], np.int16), step, tokenizer)
-    draw, pace, count = Draw(row["seed"]), row["pace"], row["count"]
+    draw, pace, count, rest = Draw(row["seed"]), row["pace"], row["count"], row.get("rest", 0)
     tokens = np.zeros((frames, 2, count), np.int16)
     for k in range(count):
         for c in (0, 1):
             value = 0
             for t in range(frames):
-                value = min(max(value + draw.integer(-pace, pace), -32768), 32767)
+                if not rest or not draw.chance(rest):
+                    value = min(max(value + draw.integer(-pace, pace), -32768), 32767)
                 tokens[t, c, k] = value
     return FlowTokens(tokens, step, tokenizer)
 
