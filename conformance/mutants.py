@@ -112,10 +112,12 @@ _VALUES = {
     "_adaptive": 1,
     "_unsigned": 1,
 }
+#: Functions whose arguments may stand in any order.
+_SYMMETRIC = {"min", "max", "gcd", "minimum", "maximum"}
 #: Names of types, which have other types in brackets.
 _TYPES = {"Callable", "NDArray", "dict", "list", "tuple"}
 #: Names of what only says where an error is.
-_INFORMATIVE = {"path", "detail", "element"}
+_INFORMATIVE = {"path", "detail", "element", "names", "_keyframes"}
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,11 @@ class Mutant:
         return self.module.removeprefix("tables.") if self.module in TABLES else ""
 
     def __str__(self) -> str:
-        place = f"{self.module}:{self.line} ({self.function})" if not self.table else self.module
+        place = (
+            f"{self.module}:{self.line} ({self.function})"
+            if not self.table
+            else f"{self.module} {self.function}"
+        )
         return f"{place}: {self.operator}: {self.before}  ->  {self.after}"
 
 
@@ -158,10 +164,16 @@ class _Walker(ast.NodeTransformer):
         self._equal: Counter[tuple[str, ...]] = Counter()
 
     def visit(self, node: ast.AST) -> Any:
-        if isinstance(node, ast.If) and "conceal" in _source(node.test):
-            return self._concealing(node)
+        if isinstance(node, ast.If | ast.IfExp) and (branch := _decoding_branch(_source(node.test))):
+            return self._branch(node, branch)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and not self._path:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if self._skips(_assigned(target)):
+                return node
         new = node
         for operator, variant in _variants(node):
+            if _source(variant) == _source(node):
+                continue
             if len(self.found) == self.chosen:
                 new = ast.fix_missing_locations(ast.copy_location(variant, node))
             self._note(operator, node, variant)
@@ -182,19 +194,18 @@ class _Walker(ast.NodeTransformer):
 
     def _scope(self, node: ast.FunctionDef | ast.ClassDef) -> None:
         self._path.append(node.name)
-        name = f"{self.module}.{'.'.join(self._path)}"
-        if not any(name.endswith(f".{other}") for other in self.skipped):
-            if isinstance(node, ast.FunctionDef):
-                node.args.defaults = [self.visit(default) for default in node.args.defaults]
+        if not self._skips(".".join(self._path)):
             node.body = [self.visit(statement) for statement in node.body]
         self._path.pop()
 
-    def _concealing(self, node: ast.If) -> ast.AST:
-        """Decoders of the suite do not conceal errors."""
-        if "None" in _source(node.test):
-            node.body = [self.visit(statement) for statement in node.body]
-        else:
-            node.orelse = [self.visit(statement) for statement in node.orelse]
+    def _skips(self, name: str) -> bool:
+        return any(f"{self.module}.{name}".endswith(f".{other}") for other in self.skipped)
+
+    def _branch(self, node: ast.If | ast.IfExp, name: str) -> ast.AST:
+        """Plant faults in one branch only."""
+        branch = getattr(node, name)
+        new = [self.visit(child) for child in branch] if isinstance(branch, list) else self.visit(branch)
+        setattr(node, name, new)
         return node
 
     def _note(self, operator: str, node: ast.AST, variant: ast.AST) -> None:
@@ -203,6 +214,13 @@ class _Walker(ast.NodeTransformer):
         self._equal[equal] += 1
         line: int = vars(node)["lineno"]
         self.found.append(Mutant(self.module, *equal, self._equal[equal], line, len(self.found)))
+
+
+def _decoding_branch(test: str) -> str:
+    """``body`` or ``orelse`` where only that one decodes; decoders of the suite do not conceal errors."""
+    if "conceal" in test:
+        return "body" if "conceal is None" in test else "orelse"
+    return {"self.decoder": "body", "params is None": "body", "not self.decoder": "orelse"}.get(test, "")
 
 
 def _source(node: ast.AST) -> str:
@@ -218,12 +236,15 @@ def _opaque(node: ast.AST) -> bool:
     if isinstance(node, ast.Subscript):
         return getattr(node.value, "id", None) in _TYPES
     if isinstance(node, ast.keyword):
-        return node.arg == "strict"
-    if isinstance(node, ast.Assign):
-        (target, *_) = node.targets
-        name = getattr(target, "id", getattr(target, "attr", None))
-        return name in _INFORMATIVE
+        return node.arg in ("strict", "payload_offset")
+    if isinstance(node, ast.Assign | ast.AugAssign):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        return _assigned(target) in _INFORMATIVE
     return False
+
+
+def _assigned(target: ast.AST) -> str:
+    return getattr(target, "id", getattr(target, "attr", ""))
 
 
 def _called(node: ast.Call) -> str:
@@ -237,9 +258,10 @@ def _variants(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             for other in _SWAPPED.get(type(op), []):
                 yield "operator", ast.BinOp(left, other(), right)
         case ast.AugAssign(target, op, value):
-            for other in _SWAPPED.get(type(op), []):
+            for other in _SWAPPED.get(type(op), []) if not _opaque(node) else ():
                 yield "operator", ast.AugAssign(target, other(), value)
-            yield "dropped", ast.Pass()
+            if not _opaque(node):
+                yield "dropped", ast.Pass()
         case ast.Compare(left, comparisons, others):
             for index, comparison in enumerate(comparisons):
                 for other in _SWAPPED[type(comparison)]:
@@ -299,7 +321,7 @@ def _calls(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     if name in _CODED and len(args) > 1:
         off = ast.BinOp(args[1], ast.Add(), ast.Constant(1))
         yield "context", ast.Call(node.func, _but(args, 1, off), node.keywords)
-    for index in range(len(args) - 1):
+    for index in range(len(args) - 1 if name not in _SYMMETRIC else 0):
         pair = args[index : index + 2]
         if any(_informative(arg) for arg in pair):
             continue

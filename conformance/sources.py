@@ -187,12 +187,15 @@ def walks(
     hidden: float = 0.0,
     follow: float = 0.0,
     stepwise: int = 0,
+    rest: float = 0.0,
+    together: float = 0.0,
 ) -> Trajectories:
     """Random walks of up to ``pace`` units a frame in either direction, from a lattice point on.
 
     The first ``instances`` points belong to an instance each, the others to any of them.
     ``spans``, ``hidden`` and ``follow`` are the shares of points with a span of their own, which may begin at
-    its last frame, of frames whose visibility is not the default, and of points that follow another.
+    its last frame, of frames whose visibility is not the default, and of points that follow another; ``rest``
+    and ``together`` those of frames in which a point stays where it is, or moves as the first one.
     """
     draw = Draw(seed)
     grid = Grid.of(width, height, precision, lattice_log2)
@@ -210,8 +213,13 @@ def walks(
         x, y = grid.anchor(draw.integer(0, grid.cells - 1))
         for t in range(begin, last + 1 if step > 0 else first - 1, step):
             positions[n, t] = x, y
-            x = min(max(x + draw.integer(-pace, pace), -grid.width), 2 * grid.width + 127)
-            y = min(max(y + draw.integer(-pace, pace), -grid.height), 2 * grid.height + 127)
+            dx, dy = draw.integer(-pace, pace), draw.integer(-pace, pace)
+            if rest and draw.chance(rest):
+                dx, dy = 0, 0
+            if together and n and 0 <= t + step <= frames and draw.chance(together):
+                dx, dy = (positions[0, t + step] - positions[0, t]).tolist()
+            x = min(max(x + dx, -grid.width), 2 * grid.width + 127)
+            y = min(max(y + dy, -grid.height), 2 * grid.height + 127)
         positions[n, :first], positions[n, last + 1 :] = positions[n, first], positions[n, last]
         follows[n] = draw.chance(follow) and last - first > 1
     visible = _seen(grid, positions, span)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ast
 import builtins
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
+
+from conformance.imports import anew
 
 DECIDED, REACHED = "__decided__", "__reached__"
 
@@ -94,49 +94,6 @@ class _Instrument(ast.NodeTransformer):
         return node
 
 
-class _Loader(SourceFileLoader):
-    def __init__(self, name: str, path: str, branches: set[Branch]) -> None:
-        super().__init__(name, path)
-        self.branches = branches
-
-    def get_code(self, fullname: str) -> Any:
-        path = self.get_filename(fullname)
-        tree = _Instrument(fullname, self.branches).visit(ast.parse(self.get_data(path)))
-        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
-
-
-class _Finder(MetaPathFinder):
-    def __init__(self, modules: Sequence[str], branches: set[Branch]) -> None:
-        self.modules, self.branches = modules, branches
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if name not in self.modules:
-            return None
-        spec = PathFinder.find_spec(name, path)
-        assert spec is not None
-        assert spec.origin is not None
-        spec.loader = _Loader(name, spec.origin, self.branches)
-        return spec
-
-
-@contextmanager
-def _imported_anew(packages: Sequence[str], finder: _Finder) -> Iterator[None]:
-    def ours() -> dict[str, Any]:
-        return {name: module for name, module in sys.modules.items() if name.split(".")[0] in packages}
-
-    before = ours()
-    for name in before:
-        del sys.modules[name]
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in ours():
-            del sys.modules[name]
-        sys.modules.update(before)
-
-
 def measure(
     modules: Sequence[str], packages: Sequence[str], run: Callable[[], object]
 ) -> tuple[set[Branch], set[Branch]]:
@@ -151,9 +108,13 @@ def measure(
     def reached(module: str, function: str, line: int, column: int, what: str) -> None:
         taken.add(Branch(module, function, line, column, what))
 
+    def instrumented(name: str, path: str) -> CodeType:
+        tree = _Instrument(name, branches).visit(ast.parse(Path(path).read_bytes()))
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builtins, DECIDED, decided, raising=False)
         patch.setattr(builtins, REACHED, reached, raising=False)
-        with _imported_anew(packages, _Finder(modules, branches)):
+        with anew(packages, modules, instrumented):
             run()
     return branches, taken & branches
