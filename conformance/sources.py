@@ -189,13 +189,15 @@ def walks(
     stepwise: int = 0,
     rest: float = 0.0,
     together: float = 0.0,
+    idle: float = 0.0,
 ) -> Trajectories:
     """Random walks of up to ``pace`` units a frame in either direction, from a lattice point on.
 
     The first ``instances`` points belong to an instance each, the others to any of them.
     ``spans``, ``hidden`` and ``follow`` are the shares of points with a span of their own, which may begin at
     its last frame, of frames whose visibility is not the default, and of points that follow another; ``rest``
-    and ``together`` those of frames in which a point stays where it is, or moves as the first one.
+    and ``together`` those of frames in which a point stays where it is, or moves as the first one; ``idle``
+    that of points that never move.
     """
     draw = Draw(seed)
     grid = Grid.of(width, height, precision, lattice_log2)
@@ -211,12 +213,13 @@ def walks(
         first, last = span[n].tolist()
         begin, step = (last, -1) if draw.chance(spans) else (first, 1)
         x, y = grid.anchor(draw.integer(0, grid.cells - 1))
+        still = bool(idle) and n > 0 and draw.chance(idle)
         for t in range(begin, last + 1 if step > 0 else first - 1, step):
             positions[n, t] = x, y
             dx, dy = draw.integer(-pace, pace), draw.integer(-pace, pace)
-            if rest and draw.chance(rest):
+            if still or (rest and draw.chance(rest)):
                 dx, dy = 0, 0
-            if together and n and 0 <= t + step <= frames and draw.chance(together):
+            if together and n and not still and 0 <= t + step <= frames and draw.chance(together):
                 dx, dy = (positions[0, t + step] - positions[0, t]).tolist()
             x = min(max(x + dx, -grid.width), 2 * grid.width + 127)
             y = min(max(y + dy, -grid.height), 2 * grid.height + 127)
