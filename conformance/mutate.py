@@ -269,3 +269,24 @@ def _explained(fate: Fate, equivalent: Sequence[dict[str, Any]]) -> Fate:
 def fits(mutant: Any, row: dict[str, Any]) -> bool:
     """Whether an entry of the list of equivalent mutants is about this one."""
     return all(vars(mutant)[name] == value for name, value in row.items() if name != "why")
+
+
+def _report(fates: Sequence[Fate], seconds: float) -> None:
+    rows: dict[str, Counter[str]] = {}
+    for fate in fates:
+        column = "killed" if fate.killed else fate.verdict
+        for name in (fate.mutant.module, "all"):
+            rows.setdefault(name, Counter())[column] += 1
+    rows["all"] = rows.pop("all", Counter())
+    columns = ("killed", "survived", "equivalent", "stillborn")
+    print(f"{'module':<28}" + "".join(f"{column:>12}" for column in columns) + f"{'kill rate':>12}")
+    for name, row in rows.items():
+        alive = row["killed"] + row["survived"]
+        rate = f"{row['killed'] / alive:.1%}" if alive else ""
+        print(f"{name:<28}" + "".join(f"{row[column]:>12}" for column in columns) + f"{rate:>12}")
+    killers = Counter(fate.verdict for fate in fates if fate.killed)
+    print("\nkilled by " + ", ".join(f"{verdict} {count}" for verdict, count in killers.most_common()))
+    print(f"{len(fates)} mutants in {seconds:.0f} s")
+    for fate in fates:
+        if fate.verdict == "survived":
+            print(f"survived: {fate.mutant}")
