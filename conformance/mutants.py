@@ -114,6 +114,13 @@ _VALUES = {
 }
 #: Functions whose arguments may stand in any order.
 _SYMMETRIC = {"min", "max", "gcd", "minimum", "maximum"}
+#: The branches of a decoder, by the condition.
+_DECODING = {
+    "self.decoder": "body",
+    "params is None": "body",
+    "not self.decoder": "orelse",
+    "not decoding": "orelse",
+}
 #: Names of types, which have other types in brackets.
 _TYPES = {"Callable", "NDArray", "dict", "list", "tuple"}
 #: Names of what only says where an error is.
@@ -220,7 +227,7 @@ def _decoding_branch(test: str) -> str:
     """``body`` or ``orelse`` where only that one decodes; decoders of the suite do not conceal errors."""
     if "conceal" in test:
         return "body" if "conceal is None" in test else "orelse"
-    return {"self.decoder": "body", "params is None": "body", "not self.decoder": "orelse"}.get(test, "")
+    return _DECODING.get(test, "")
 
 
 def _source(node: ast.AST) -> str:
