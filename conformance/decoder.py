@@ -203,7 +203,10 @@ Decoder = CommandDecoder | PersistentDecoder
 
 
 class _Process:
-    """A child in a process group of its own; ``peak`` bytes were resident at most, 0 if that is not known."""
+    """A child in a process group of its own; ``peak`` bytes were resident at most, 0 if that is not known.
+
+    Since several run side by side, libraries that read OMP_NUM_THREADS get one thread where it is not set.
+    """
 
     def __init__(self, words: list[str], stdin: int, log: IO[bytes]) -> None:
         try:
@@ -214,6 +217,7 @@ class _Process:
                 stderr=log,
                 start_new_session=True,
                 bufsize=0,
+                env={"OMP_NUM_THREADS": "1", **os.environ},
             )
         except OSError as error:
             raise CommandError(f"{words[0]}: {error.strerror}") from None

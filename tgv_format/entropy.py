@@ -38,14 +38,19 @@ BYPASS = -1
 TraceSink = Callable[[dict[str, object]], None]
 
 
-def _model(probability: int) -> Any:
-    frequencies = np.array([(4096 - probability) << 12, probability << 12], np.float64)
-    # constriction adds 1 to every weight and scales to 2^24: integer weights f - 1 that sum to
-    # 2^24 - 2 make its scale exactly 1, so that no rounding takes place.
-    return constriction.stream.model.Categorical(frequencies - 1.0, perfect=False)
+class _Models(dict[int, Any]):
+    """The model of a symbol by its probability, made when it is first asked for."""
+
+    def __missing__(self, probability: int) -> Any:
+        frequencies = np.array([(4096 - probability) << 12, probability << 12], np.float64)
+        # constriction adds 1 to every weight and scales to 2^24: integer weights f - 1 that sum to
+        # 2^24 - 2 make its scale exactly 1, so that no rounding takes place.
+        model = constriction.stream.model.Categorical(frequencies - 1.0, perfect=False)
+        self[probability] = model
+        return model
 
 
-_MODELS: list[Any] = [None, *(_model(p) for p in range(1, 4096))]
+_MODELS = _Models()
 
 
 #: An adaptive context: the fast and the slow estimate of the probability of a 1, and the rate (clause 8.4).
