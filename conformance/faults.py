@@ -61,7 +61,7 @@ INSTEAD: dict[str, str] = {
     "tgv_format.masks:_Code._shift": "at = min(max(at, x), self.width - 1)",
     "tgv_format.masks:_Code._new": "at, rank = min(max(at, x), last), len(choice) - 1",
     "refdec.keyframes:decode_coded": _BLACK,
-    "refdec.keyframes:_av1": _BLACK,
+    "refdec.keyframes.av1:decode": _BLACK,
 }
 
 #: Functions that check on behalf of the function that calls them.

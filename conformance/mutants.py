@@ -27,6 +27,7 @@ MODULES = [
     "refdec.camera",
     "refdec.decoder",
     "refdec.keyframes",
+    "refdec.keyframes.av1",
     "refdec.motion",
     "tgv_format.camera_poses",
     "tgv_format.canonical",

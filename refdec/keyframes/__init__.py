@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 from numpy.typing import NDArray
 
-from tgv_format import obu
+from refdec.keyframes import av1
 from tgv_format.errors import TgvError
 from tgv_format.keyframe import Codec, Keyframe, coded_size
 from tgv_format.picture import Picture, Plane, chroma_size
@@ -38,7 +36,7 @@ def decode_coded(keyframe: Keyframe, width: int, height: int, path: str = "keyfr
         except ValueError as error:
             raise TgvError("keyframe-invalid", offset, path, str(error)) from None
     if keyframe.codec is Codec.AV1:
-        return _av1(keyframe.payload, width, height, offset, path)
+        return av1.decode(keyframe.payload, width, height, offset, path)
     raise TgvError("unsupported-codec", offset, path, f"{keyframe.codec.name} keyframes are not supported")
 
 
@@ -64,42 +62,3 @@ def _double_rows(p: NDArray[np.int32]) -> NDArray[np.int32]:
         out[1::2] += weight * padded[1 + tap : 1 + tap + size]
         out[0::2] += weight * padded[3 - tap : 3 - tap + size]
     return out
-
-
-def _av1(payload: bytes, width: int, height: int, offset: int, path: str) -> Picture:
-    import av
-    from av.video.codeccontext import VideoCodecContext
-
-    try:
-        types = [unit.obu_type for unit in obu.split(payload)]
-    except obu.ObuError as error:
-        raise TgvError("keyframe-invalid", offset + error.offset, path, str(error)) from None
-    if types[0] != obu.ObuType.SEQUENCE_HEADER or not set(types) <= set(obu.ObuType):
-        raise TgvError("keyframe-invalid", offset, path, f"OBU types {types} make no keyframe")
-    context = cast(VideoCodecContext, VideoCodecContext.create("libdav1d", "r"))
-    context.options = {
-        # Keeps dav1d from allocating pictures of another size than the one announced.
-        "max_pixels": str(width * height),
-        "max_frame_delay": "1",
-        # Film grain is handed over instead of being applied.
-        "export_side_data": "film_grain",
-    }
-    context.thread_count = 1
-    try:
-        frames = [*context.decode(av.Packet(b"\x12\x00" + payload)), *context.decode(None)]
-    except av.FFmpegError:
-        raise TgvError("keyframe-invalid", offset, path, "the AV1 data does not decode") from None
-    if len(frames) != 1:
-        raise TgvError("keyframe-invalid", offset, path, f"the AV1 data holds {len(frames)} pictures")
-    frame = frames[0]
-    if (frame.width, frame.height, frame.format.name) != (width, height, "yuv420p"):
-        got = f"{frame.width}x{frame.height} {frame.format.name}"
-        raise TgvError(
-            "keyframe-invalid", offset, path, f"the AV1 picture is {got}, not {width}x{height} yuv420p"
-        )
-    sizes = [(width, height), chroma_size(width, height), chroma_size(width, height)]
-    planes = []
-    for plane, (w, h) in zip(frame.planes, sizes, strict=True):
-        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
-        planes.append(np.ascontiguousarray(rows[:h, :w]))
-    return Picture(*planes)
