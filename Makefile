@@ -7,6 +7,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 UV := $(if $(shell uv --version 2>/dev/null),uv,.uv/bin/uv)
 BIN := .venv/bin
 ENVIRONMENT := .venv/.complete
+# Tests of networks need torch, a few gigabytes.
+NEURAL := .venv/.neural
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format spec clean
@@ -19,7 +21,7 @@ setup: $(ENVIRONMENT)  ## make the environment in .venv (the other targets do so
 demo: $(ENVIRONMENT)  ## encode and decode a real clip; the results stay in demo/
 	@$(BIN)/python examples/demo.py demo
 
-test: lint  ## everything that has to pass before a commit
+test: $(NEURAL) lint  ## everything that has to pass before a commit
 	$(BIN)/pytest -n 2
 
 lint: $(ENVIRONMENT)  ## style and types
@@ -41,6 +43,10 @@ clean:  ## remove what was made, except the environment
 $(ENVIRONMENT): pyproject.toml uv.lock | $(filter .uv/%,$(UV))
 	$(if $(PYTHON),,$(error Python 3.11 or later is needed; name it with PYTHON=...))
 	UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --extra codec --python $(PYTHON)
+	@touch $@
+
+$(NEURAL): $(ENVIRONMENT)
+	UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --extra codec --extra neural --python $(PYTHON)
 	@touch $@
 
 .uv/bin/uv:

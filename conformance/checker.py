@@ -95,8 +95,9 @@ class _Stream:
         found: list[Keyframe] = [element for element in elements if isinstance(element, Keyframe)]
         for number, keyframe in enumerate(found):
             assert self.header is not None
+            decode = keyframes.latents if keyframe.codec is Codec.ILLM else keyframes.decode
             try:
-                keyframes.decode(keyframe, self.header.width, self.header.height, f"keyframe[{number}]")
+                decode(keyframe, self.header.width, self.header.height, f"keyframe[{number}]")
             except TgvError as error:
                 self._note(error)
             except ModuleNotFoundError as error:
@@ -135,7 +136,7 @@ class _Stream:
             return "there is no valid sequence header"
         if self.damaged and rule.requirement in _OF_THE_WHOLE:
             return "the stream has errors before"
-        if rule.part == "av1" and "av1" in self.parts and self._missing:
+        if rule.part in ("av1", "vvc") and rule.part in self.parts and self._missing:
             return self._missing
         if rule.requirement == "TGV-KEY-9" and "the AV1 data does not decode" in self._details():
             # A decoder that allocates no picture of another size cannot tell why.

@@ -28,7 +28,7 @@ from tgv_format.errors import IDENTIFIERS
 DECODED, REJECTED, UNSUPPORTED = 0, 1, 69
 
 #: What a decoder may be asked to write, by the name of the placeholder in its command.
-OUTPUTS = ("params", "frames", "md5", "trace")
+OUTPUTS = ("params", "frames", "md5", "latents", "trace")
 
 _POLL_SECONDS = 0.005
 _MESSAGE_BYTES = 1 << 16

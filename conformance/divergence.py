@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from conformance import reconstruction
@@ -422,7 +423,7 @@ def origins(units: Sequence[DecodedUnit]) -> list[_Origin]:
 
 
 def _keyframe_clause(unit: DecodedUnit) -> str:
-    clause = "7.2" if unit.value["codec"] == Codec.RAW else "7.3"
+    clause = {Codec.RAW: "7.2", Codec.AV1: "7.3", Codec.VVC: "7.6"}[unit.value["codec"]]
     return clause if unit.value["downscale_log2"] == 0 else f"{clause}, 7.5"
 
 
@@ -465,6 +466,26 @@ def in_frames(
         end = reference.units[-1]
         return Divergence("frames", "11.4", end.path, len(expected.frames), len(got), detail="frames")
     return None
+
+
+def in_latents(expected: Expectation, text: str) -> Divergence | None:
+    """The first difference in a list of latents (clause 11.7); None if there is none."""
+    if text == expected.latents_text():
+        return None
+    lines = text.splitlines()
+    for line, row in zip_longest(lines, expected.latents):
+        if row is None:
+            break
+        got = {"number": _ABSENT, "z": _ABSENT, "y": _ABSENT}
+        got |= zip(got, line.split(" ") if line else (), strict=False)
+        for name, clause in (("number", "11.7"), ("z", "7.6.1, 7.6.3"), ("y", "7.6.5, 7.6.6")):
+            value = str(getattr(row, name))
+            if got[name] != value:
+                unit = f"keyframe[{row.number}]"
+                return Divergence("keyframe", clause, unit, value, got[name], element=f"{unit}.{name}")
+    last = f"keyframe[{expected.latents[-1].number}]"
+    count = len(expected.latents)
+    return Divergence("keyframe", "11.7", last, count, len(lines), detail="lines of the list, or its form")
 
 
 def _suspicion(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from conformance import coders
 from conformance.faults import tolerate
+from conformance.reference import framing
 from refdec import keyframes
 from refdec.decoder import Decoder
 from tgv_format import canonical, clip, container, sequence
 from tgv_format.errors import TgvError
-from tgv_format.keyframe import Keyframe
+from tgv_format.keyframe import Codec, Keyframe
 from tgv_format.picture import Plane
 from tgv_format.reader import Element, Reader
 
@@ -24,43 +27,76 @@ PICTURES = 3
 Row = dict[str, Any]
 
 
-def decode(data: bytes, classes: tuple[int, ...]) -> tuple[Reader, list[Element], list[str]]:
-    """Header, units and frame MD5s of a stream; pictures only where ``classes`` ask for them."""
+@dataclass
+class Decoded:
+    """Header, units, frame MD5s and rows of latents of a stream."""
+
+    header: sequence.SequenceHeader
+    units: list[Element]
+    frames: list[str]
+    latents: list[Row]
+
+
+def decode(data: bytes, classes: tuple[int, ...]) -> Decoded:
+    """All of a stream; pictures and latents only where ``classes`` ask for them.
+
+    Of streams with learned keyframes there are no pictures, which are not exact.
+    """
     reader = Reader(io.BytesIO(data))
-    units: list[Element] = []
+    found = Decoded(reader.header, [], [], [])
 
     def elements() -> Iterator[Element]:
         for element in reader:
-            units.append(element)
+            if PICTURES in classes and isinstance(element, Keyframe) and element.codec is Codec.ILLM:
+                found.latents.append(_latents(element, found))
+            found.units.append(element)
             yield element
 
-    stream, frames = elements(), []
-    if PICTURES in classes:
-        frames = [picture.md5() for picture in Decoder(reader.header).pictures(stream)]
+    stream = elements()
+    if PICTURES in classes and not _learned(data):
+        found.frames = [picture.md5() for picture in Decoder(reader.header).pictures(stream)]
     for _ in stream:
         pass
-    return reader, units, frames
+    return found
+
+
+def _learned(data: bytes) -> bool:
+    """Whether a stream has learned keyframes, as far as it can be read."""
+    with contextlib.suppress(TgvError):
+        for unit in framing(data):
+            if unit.unit_type == container.UnitType.KEYFRAME and unit.payload[0] >> 4 == Codec.ILLM:
+                return True
+    return False
+
+
+def _latents(unit: Keyframe, found: Decoded) -> Row:
+    number = sum(isinstance(element, Keyframe) for element in found.units)
+    size = found.header.width, found.header.height
+    latents = keyframes.latents(unit, *size, f"keyframe[{number}]")
+    return {"number": number, "z": latents.z_md5(), "y": latents.y_md5()}
 
 
 def valid(data: bytes, classes: tuple[int, ...]) -> Row:
     """The expectation of a valid stream."""
-    reader, units, frames = decode(data, classes)
-    objects = [reader.header.to_json(), *(unit.to_json() for unit in units)]
+    decoded = decode(data, classes)
+    objects = [decoded.header.to_json(), *(unit.to_json() for unit in decoded.units)]
     document = b"[\n" + b",\n".join(canonical.dumps(value) for value in objects) + b"\n]\n"
     rows = list(_units(data, objects))
     expectation: Row = {"document_sha256": hashlib.sha256(document).hexdigest(), "units": rows}
     if len(document) <= MOST_DOCUMENT:
         expectation["document"] = document.decode("ascii")
-    expectation["frames"] = frames
-    found = [unit for unit in units if isinstance(unit, Keyframe)] if frames else []
+    expectation["frames"] = decoded.frames
+    found = [unit for unit in decoded.units if isinstance(unit, Keyframe)] if decoded.frames else []
     expectation["keyframes"] = [
-        {"number": number, **_planes(unit, reader)} for number, unit in enumerate(found)
+        {"number": number, **_planes(unit, decoded.header)} for number, unit in enumerate(found)
     ]
+    if decoded.latents:
+        expectation["latents"] = decoded.latents
     return expectation
 
 
-def _planes(unit: Keyframe, reader: Reader) -> dict[str, str]:
-    picture = keyframes.decode(unit, reader.header.width, reader.header.height)
+def _planes(unit: Keyframe, header: sequence.SequenceHeader) -> dict[str, str]:
+    picture = keyframes.decode(unit, header.width, header.height)
     return {name: _md5(plane) for name, plane in zip("yuv", picture.planes, strict=True)}
 
 

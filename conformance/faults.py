@@ -31,8 +31,7 @@ from tgv_format.syntax import ParameterError, SyntaxFaultError
 T = TypeVar("T")
 
 _BLACK = """
-half, rows = chroma_size(width, height)
-return Picture.from_bytes(bytes(width * height + 2 * half * rows), width, height)
+return Picture.from_bytes(bytes(width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)), width, height)
 """
 _ZEROS = "self._decode_symbol, bit = lambda model: 0, 0"
 
@@ -59,9 +58,14 @@ INSTEAD: dict[str, str] = {
     ),
     "tgv_format.masks:_Code._plane out-of-range": "run = height - y",
     "tgv_format.masks:_Code._shift": "at = min(max(at, x), self.width - 1)",
-    "tgv_format.masks:_Code._new": "at, rank = min(max(at, x), last), len(choice) - 1",
+    "tgv_format.illm:decode unknown-model": "fields.model = next(iter(models))",
+    "tgv_format.symbol_coder:SymbolDecoder._code": (
+        "self._code = lambda element, distribution, indices: indices * 0\nfound = indices * 0"
+    ),
+    "tgv_format.masks:_Code._new": "at, label = min(max(at, x), last), self.count - len(barred)",
     "refdec.keyframes:decode_coded": _BLACK,
     "refdec.keyframes.av1:decode": _BLACK,
+    "refdec.keyframes.vvc:decode": _BLACK,
 }
 
 #: Functions that check on behalf of the function that calls them.

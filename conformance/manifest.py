@@ -81,11 +81,21 @@ class Planes:
 
 
 @dataclass(frozen=True)
+class Latents:
+    """MD5 of a learned keyframe's hyper latents and latents, ``number`` counting keyframe units from 0."""
+
+    number: int
+    z: str
+    y: str
+
+
+@dataclass(frozen=True)
 class Expectation:
     """What a decoder gives for a valid stream.
 
     ``document_sha256`` is that of the whole document of clause 11.2, ``document`` the text itself, or None
     where it is large and has to be made by the reference decoder. ``frames`` are the MD5s of clause 11.4.
+    A stream with ``latents`` has no ``keyframes`` and ``frames``: pictures of latents are not exact.
     """
 
     document_sha256: str
@@ -93,6 +103,11 @@ class Expectation:
     units: tuple[Unit, ...]
     keyframes: tuple[Planes, ...]
     frames: tuple[str, ...]
+    latents: tuple[Latents, ...] = ()
+
+    def latents_text(self) -> str:
+        """The list of clause 11.7."""
+        return "".join(f"{row.number} {row.z} {row.y}\n" for row in self.latents)
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,11 @@ class Vector:
         return self.outcome == "valid"
 
     @property
+    def learned(self) -> bool:
+        """Whether its keyframes are compared by their latents instead of pictures."""
+        return "latents" in self.features
+
+    @property
     def stream_path(self) -> Path:
         return self.recipe_path.with_suffix(".tgv")
 
@@ -158,6 +178,7 @@ class Vector:
             tuple(_unit(row) for row in found["units"]),
             tuple(Planes(**row) for row in found["keyframes"]),
             tuple(found["frames"]),
+            tuple(Latents(**row) for row in found.get("latents", [])),
         )
 
     @cached_property

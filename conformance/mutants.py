@@ -1,8 +1,14 @@
 """Faults that can be planted in the decoding path of the reference software, one at a time.
 
 A mutant is a node of a module's syntax tree in another form, or another entry of a normative table. Nothing
-is planted where it could not be noticed: in annotations, in the places and sentences of errors, and in
-functions that do not decode.
+is planted where no stream could tell:
+
+- in annotations, and in the places and sentences of errors;
+- in functions and branches that encode, conceal errors or select frames, as what follows
+  ``if conceal is None: raise`` does;
+- in values that are handed to a coder, which decoders ignore;
+- in the defaults of dataclasses, whose members decoders all give; but for those that hold where a stream
+  is silent.
 """
 
 from __future__ import annotations
@@ -28,6 +34,8 @@ MODULES = [
     "refdec.decoder",
     "refdec.keyframes",
     "refdec.keyframes.av1",
+    "refdec.keyframes.ffmpeg",
+    "refdec.keyframes.vvc",
     "refdec.motion",
     "tgv_format.camera_poses",
     "tgv_format.canonical",
@@ -37,6 +45,9 @@ MODULES = [
     "tgv_format.entropy",
     "tgv_format.flow_tokens",
     "tgv_format.generator_hint",
+    "tgv_format.hyper_synthesis",
+    "tgv_format.illm",
+    "tgv_format.illm_model",
     "tgv_format.keyframe",
     "tgv_format.levels",
     "tgv_format.masks",
@@ -45,19 +56,23 @@ MODULES = [
     "tgv_format.range_coder",
     "tgv_format.reader",
     "tgv_format.sequence",
+    "tgv_format.symbol_coder",
     "tgv_format.syntax",
     "tgv_format.text",
     "tgv_format.text_model",
     "tgv_format.trajectories",
+    "tgv_format.vvc",
 ]
 #: The tables that decoding reads, as modules of a package of their own.
 TABLES = [
     "tables.contexts",
     "tables.frame_rates",
+    "tables.latents",
     "tables.levels",
     "tables.reconstruction",
     "tables.text",
     "tables.upsampling",
+    "tables.vvc",
 ]
 
 # Any: the classes of operators that the nodes below take have no common base but ast.AST.
@@ -112,20 +127,31 @@ _VALUES = {
     "_code": 2,
     "_adaptive": 1,
     "_unsigned": 1,
+    "values": 2,
+    "escape": 2,
+    "_bit": 1,
+    "_difference": 0,
+    "step": 2,
 }
 #: Functions whose arguments may stand in any order.
 _SYMMETRIC = {"min", "max", "gcd", "minimum", "maximum"}
-#: The branches of a decoder, by the condition.
+#: What decodes of a branch, by the condition; decoders of the suite neither conceal errors nor select frames.
 _DECODING = {
     "self.decoder": "body",
     "params is None": "body",
     "not self.decoder": "orelse",
     "not decoding": "orelse",
+    "frames is None": "orelse",
+    "self.finished": "orelse",
+    "self._wanted(self._next, 1)": "body",
+    "last is None and (picture is None or frames.stop != count + 1)": "orelse",
 }
+#: Dataclasses whose defaults are decoded values.
+_DEFAULTS = {"Colour"}
 #: Names of types, which have other types in brackets.
 _TYPES = {"Callable", "NDArray", "dict", "list", "tuple"}
-#: Names of what only says where an error is.
-_INFORMATIVE = {"path", "detail", "element", "names", "_keyframes"}
+#: Names of what only says where an error is, which frame comes next, or how far a search may go.
+_INFORMATIVE = {"path", "detail", "element", "names", "_keyframes", "_counts", "_next", "_budget"}
 
 
 @dataclass(frozen=True)
@@ -170,8 +196,12 @@ class _Walker(ast.NodeTransformer):
         self.found: list[Mutant] = []
         self._path: list[str] = []
         self._equal: Counter[tuple[str, ...]] = Counter()
+        self._concealing: set[ast.AST] = set()
 
     def visit(self, node: ast.AST) -> Any:
+        self._concealing.update(_concealing(node))
+        if node in self._concealing or _encodes(node) or _place(node):
+            return node
         if isinstance(node, ast.If | ast.IfExp) and (branch := _decoding_branch(_source(node.test))):
             return self._branch(node, branch)
         if isinstance(node, ast.Assign | ast.AnnAssign) and not self._path:
@@ -203,7 +233,11 @@ class _Walker(ast.NodeTransformer):
     def _scope(self, node: ast.FunctionDef | ast.ClassDef) -> None:
         self._path.append(node.name)
         if not self._skips(".".join(self._path)):
-            node.body = [self.visit(statement) for statement in node.body]
+            plain = _dataclass(node) and node.name not in _DEFAULTS
+            node.body = [
+                statement if plain and isinstance(statement, ast.AnnAssign) else self.visit(statement)
+                for statement in node.body
+            ]
         self._path.pop()
 
     def _skips(self, name: str) -> bool:
@@ -224,8 +258,43 @@ class _Walker(ast.NodeTransformer):
         self.found.append(Mutant(self.module, *equal, self._equal[equal], line, len(self.found)))
 
 
+def _dataclass(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    return any("dataclass" in _source(decorator) for decorator in node.decorator_list)
+
+
+def _concealing(node: ast.AST) -> list[ast.stmt]:
+    """The statements of a block that are reached with concealment only."""
+    if not isinstance(node, ast.stmt | ast.ExceptHandler):
+        return []
+    block: list[ast.stmt] = vars(node).get("body", [])
+    for place, statement in enumerate(block, 1):
+        if isinstance(statement, ast.If) and "conceal is None" in _source(statement.test):
+            return block[place:] if isinstance(statement.body[-1], ast.Raise) else []
+    return []
+
+
+def _encodes(node: ast.AST) -> bool:
+    """Whether ``node`` is a value that encoders code."""
+    match node:
+        case ast.IfExp(test):
+            return _source(test) == "self.decoder"
+        case ast.BoolOp(ast.And(), [first, *_]):
+            return _source(first) == "not self.decoder"
+        case ast.Assign([ast.Name(name)]):
+            return name == "coded"
+    return False
+
+
+def _place(node: ast.AST) -> bool:
+    """Whether ``node`` is a place in the file, which errors tell: ``offset`` and something."""
+    match node:
+        case ast.BinOp(ast.Name("offset"), ast.Add()):
+            return True
+    return False
+
+
 def _decoding_branch(test: str) -> str:
-    """``body`` or ``orelse`` where only that one decodes; decoders of the suite do not conceal errors."""
+    """``body`` or ``orelse`` where only that one decodes."""
     if "conceal" in test:
         return "body" if "conceal is None" in test else "orelse"
     return _DECODING.get(test, "")
@@ -248,10 +317,15 @@ def _opaque(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign | ast.AugAssign):
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
         return _assigned(target) in _INFORMATIVE
+    if isinstance(node, ast.AnnAssign):
+        return _assigned(node.target) in _INFORMATIVE
     return False
 
 
 def _assigned(target: ast.AST) -> str:
+    """A name, or that of an attribute; of an entry of an attribute, too."""
+    if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Attribute):
+        target = target.value
     return getattr(target, "id", getattr(target, "attr", ""))
 
 

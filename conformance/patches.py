@@ -11,8 +11,10 @@ Every ``[[patch]]`` of a recipe is a table with one of these members:
               is encoded anew with all values of that element and context set replaced
 ``beyond``    ``{at = SECTION, symbol = n}``: after ``n`` symbols the message leaves the intervals of all
 ``body``      ``{at = PLACE, bytes = "hex"}``: what follows the header of a unit or section
-``asset``     ``{at = PLACE, name = "NAME.obu"}``: a file of ``vectors/assets`` as body
+``asset``     ``{at = PLACE, name = "NAME.obu"}``, or ``.nal``: a file of ``vectors/assets`` as body
 ``text``      ``{at = SECTION, bytes = "hex"}``: a text of these bytes, UTF-8 or not; ``times`` repeats them
+``latents``   ``{at = KEYFRAME, ...}``: a payload of the small model, as ``sources.latents`` makes it of the
+              other members, with escapes of any length
 ``append``    ``{at = PLACE, bytes = "hex"}``: more of it; ``times`` repeats the bytes
 ``cut``       ``{at = PLACE, keep = n}``: ``n`` bytes of it, or all but ``-n``
 ``flip``      ``{at = PLACE, byte = i, mask = m}``: an exclusive or on byte ``i``
@@ -32,12 +34,13 @@ import copy
 import io
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
-from conformance import coders
+from conformance import coders, sources
 from conformance.faults import tolerate
 from conformance.manifest import VECTORS
 from conformance.syntax_tree import Section, Tree, Unit, Value, read
-from tgv_format import clip, container, sequence, syntax, text
+from tgv_format import clip, container, sequence, symbol_coder, syntax, text
 from tgv_format.canonical import SequenceDigest
 from tgv_format.clip import Clip
 from tgv_format.entropy import Encoder
@@ -165,6 +168,13 @@ def _asset(data: bytes, row: Row) -> bytes:
     return (VECTORS / "assets" / row["name"]).read_bytes()
 
 
+def _latents(tree: Tree, row: Row) -> None:
+    header = sequence.decode(tree.units[0].payload(), 0)
+    arguments = {name: value for name, value in row.items() if name != "at"}
+    with mock.patch.object(symbol_coder, "ESCAPE_BITS", 24):
+        tree.unit(row["at"]).body = sources.latents(header.width, header.height, **arguments)
+
+
 def _size(tree: Tree, row: Row) -> None:
     path = row["at"].rpartition(".")[0]
     node = tree.section(path + ".x") or tree.unit(path)
@@ -266,7 +276,7 @@ def _beyond(tree: Tree, row: Row) -> None:
     section, decode = _section(tree, row["at"])
     made: list[coders.Observer] = []
     with coders.opened_by(_remembering(coders.Observer, made)):
-        decode()
+        tolerate(decode)
     section.body = coders.beyond(made[-1].bits[: row["symbol"]])
 
 
@@ -281,6 +291,7 @@ _PATCHES: dict[str, Callable[[Tree, Any], Edit | None]] = {
     "splice": _bytes(_splice),
     "asset": _bytes(_asset),
     "text": _bytes(_text),
+    "latents": _latents,
     "size": _size,
     "checksum": _checksum,
     "keep": _keep,

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decoder",
         metavar="CMD",
         required=True,
-        help="the command under test, with {input} and any of {params}, {frames} (Y4M), {md5}; what stands "
-        "in [ ] is left out for vectors that do not need the file named in it",
+        help="the command under test, with {input} and any of {params}, {frames} (Y4M), {md5}, {latents}; "
+        "what stands in [ ] is left out for vectors that do not need the file named in it",
     )
     parser.add_argument(
         "--persistent",
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs",
         metavar="LIST",
         default="params,md5",
-        help="what a persistent decoder can write, of params,frames,md5 (default: %(default)s)",
+        help="what a persistent decoder can write, of params,frames,md5,latents (default: %(default)s)",
     )
     parser.add_argument(
         "--trace-decoder",

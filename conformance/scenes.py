@@ -1,7 +1,8 @@
 """Run encoders for the parts of the suite that depend on their versions; only in a checkout.
 
-``vectors/assets/assets.toml`` describes AV1 payloads of synthetic pictures, a recipe with a table ``encode``
-a scene of ``tests/scenes.py`` and the options of the reference encoder. What comes out is stored beside them.
+``vectors/assets/assets.toml`` describes AV1 and VVC payloads of synthetic pictures, a recipe with a table
+``encode`` a scene of ``tests/scenes.py`` and the options of the reference encoder. What comes out is stored
+beside them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from conformance import manifest
 from conformance.sources import picture
-from tgv_format import obu
+from tgv_format import obu, vvc
 from tgv_format.keyframe import Keyframe
 from tgv_format.picture import Picture
 from tgv_format.reader import Reader
@@ -35,7 +36,7 @@ def encode(names: Sequence[str]) -> None:
 
     for name, row in tomllib.loads((ASSETS / "assets.toml").read_text(encoding="utf-8")).items():
         if wanted(name):
-            (ASSETS / f"{name}.obu").write_bytes(payload(**row))
+            (ASSETS / f"{name}{suffix(row['encoder'])}").write_bytes(payload(**row))
     for vector in manifest.vectors():
         if "encode" in vector.recipe and wanted(vector.name):
             units = scene(**vector.recipe["encode"])
@@ -43,15 +44,28 @@ def encode(names: Sequence[str]) -> None:
             vector.recipe_path.with_suffix(".units.json").write_text(text, encoding="utf-8")
 
 
+def suffix(encoder: str) -> str:
+    """How the names of an encoder's payloads end."""
+    return ".nal" if encoder.startswith("vvenc") else ".obu"
+
+
 def payload(
     encoder: str, width: int, height: int, picture: dict[str, Any], quality: int = 50, **options: Any
 ) -> bytes:
-    """An AV1 payload: of libaom (``aom``) through Pillow, or of SVT-AV1 (``svt``, ``svt-layered``)."""
+    """An AV1 payload of libaom (``aom``) through Pillow or of SVT-AV1 (``svt``, ``svt-layered``), or VVC's.
+
+    VVenC's command makes ``vvenc``; ``vvenc-explicit`` has parameter sets.
+    """
+    from refenc import vvenc
     from refenc.keyframes import av1_still
 
     pattern = _picture(width, height, picture)
     if encoder == "aom":
         return av1_still(pattern, quality)
+    if encoder == "vvenc":
+        return vvenc.still(pattern, quality)
+    if encoder == "vvenc-explicit":
+        return vvc.join(vvc.default_parameter_sets(width, height)) + vvenc.still(pattern, quality)
     return _layered(_svt(pattern)) if encoder == "svt-layered" else _svt(pattern, **options)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conformance.manifest import VECTORS
-from tgv_format import trajectories
+from tgv_format import illm, trajectories
 from tgv_format.camera_poses import CameraPoses, default_intrinsics
 from tgv_format.clip import Clip
 from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
+from tgv_format.hyper_synthesis import hyper_synthesis
+from tgv_format.illm_model import small_model
 from tgv_format.keyframe import Codec, Keyframe, Role, coded_size
 from tgv_format.levels import level_for
 from tgv_format.masks import Masks, moved, plane_size
@@ -80,6 +83,8 @@ def _keyframe(row: Row, header: SequenceHeader, frame: int) -> Keyframe:
         payload = bytes.fromhex(row["payload"])
     elif "asset" in row:
         payload = (VECTORS / "assets" / row["asset"]).read_bytes()
+    elif "latents" in row:
+        payload = latents(*size, **row["latents"])
     else:
         payload = picture(*size, **row["picture"]).to_bytes()
     role, codec = Role(row.get("role", 0)), Codec(row.get("codec", 0))
@@ -126,6 +131,46 @@ def picture(width: int, height: int, pattern: str, shift: int = 0, seed: int = 0
             values = least + across * x + down * y
         planes.append(np.ascontiguousarray((values % 256).astype(np.uint8)))
     return Picture(*planes)
+
+
+def latents(
+    width: int,
+    height: int,
+    *,
+    seed: int = 0,
+    z: int = 2,
+    y: float = 1.0,
+    step: int = 0,
+    escapes: int = 0,
+    z_at: Sequence[Sequence[int]] = (),
+    y_at: Sequence[Sequence[int]] = (),
+) -> bytes:
+    """A payload of the small model with random symbols.
+
+    Those of hyper latents are of ``-z .. z``; those of latents of a share ``y`` of what their distribution
+    covers, except one of each distribution, which is so much greater or less if ``escapes`` is not 0.
+    ``z_at`` and ``y_at`` set symbols: rows of channel, row, column and value.
+    """
+    model = small_model()
+    draw = Draw(seed)
+    rows, columns = illm.latent_size(width, height)
+    count = model.hyper_channels * rows * columns
+    drawn = np.array([draw.integer(-z, z) for _ in range(count)], np.int32)
+    hyper = drawn.reshape(model.hyper_channels, rows, columns)
+    for channel, row, column, value in z_at:
+        hyper[channel, row, column] = value
+    index = illm.scale_index(hyper_synthesis(hyper, model)[1], step)
+    high = np.array([distribution.high for distribution in illm.distributions()])
+    reach = (y * high[index]).astype(int)
+    drawn = np.array([draw.integer(-r, r) for r in reach.ravel().tolist()], np.int32)
+    symbols = drawn.reshape(index.shape)
+    if escapes:
+        for number in np.unique(index).tolist():
+            places = np.flatnonzero(index == number)
+            symbols.flat[places[len(places) // 2]] = (high[number] + escapes) * (-1 if number % 2 else 1)
+    for channel, row, column, value in y_at:
+        symbols[channel, row, column] = value
+    return illm.encode_symbols(symbols, index, hyper, model, step)
 
 
 # Sections

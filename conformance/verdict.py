@@ -64,7 +64,7 @@ def wanted(vector: Vector, classes: Iterable[int], offered: set[str]) -> set[str
     checked = set(classes) & set(vector.classes)
     outputs = {"params"} if 2 in checked else set()
     if checked & {3, 4}:
-        outputs |= {"md5", "frames"}
+        outputs |= {"latents"} if vector.learned else {"md5", "frames"}
     return outputs & offered
 
 
@@ -133,6 +133,8 @@ def _compare(vector: Vector, outputs: dict[str, Path], classes: Sequence[int]) -
         written = outputs["params"].read_bytes()
         if hashlib.sha256(written).hexdigest() != expected.document_sha256:
             return divergence.in_parameters(reference.load(vector), written)
+    if "latents" in outputs:
+        return divergence.in_latents(expected, outputs["latents"].read_bytes().decode("utf-8", "replace"))
     lists: list[tuple[list[str], list[Picture] | None]] = []
     if "frames" in outputs:
         pictures = y4m.read(outputs["frames"].read_bytes())

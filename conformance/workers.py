@@ -21,6 +21,9 @@ from conformance.divergence import Divergence
 from conformance.manifest import Vector
 from conformance.verdict import Result, Verdict, judge, wanted
 
+#: Of the classes from this one on decoders write pictures or latents.
+FIRST_OF_PICTURES = 3
+
 
 class Workers:
     """``jobs`` decoders of one kind.
@@ -49,13 +52,15 @@ class Workers:
         self._offered, self._required = decoders[0].outputs, decoders[0].required
         if unknown := self._offered - set(OUTPUTS) | self._offered & {"trace"}:
             raise CommandError(
-                f"the decoder is not asked for {min(unknown)}: params, frames or md5 it can be"
+                f"the decoder is not asked for {min(unknown)}: params, frames, md5 or latents it can be"
             )
         possible = {1}
         if "params" in self._offered:
             possible |= {2}
         if self._offered & {"md5", "frames"}:
             possible |= {3, 4}
+        if "latents" in self._offered:
+            possible |= {3}
         self.classes = tuple(sorted(possible & set(classes)))
         self._tracer = CommandDecoder(tracer, limits) if tracer else None
         if self._tracer and self._tracer.outputs != {"trace"}:
@@ -65,9 +70,16 @@ class Workers:
         for decoder in decoders:
             self._idle.put(decoder)
 
+    def _checked(self, vector: Vector) -> tuple[int, ...]:
+        """The classes that can be checked with a vector by what the decoder writes."""
+        shows = self._offered & ({"latents"} if vector.learned else {"md5", "frames"})
+        return tuple(
+            sorted(n for n in set(vector.classes) & set(self.classes) if n < FIRST_OF_PICTURES or shows)
+        )
+
     def applies(self, vector: Vector) -> bool:
         """Whether the vector is about the classes, and the decoder need not write more than it is about."""
-        if not set(vector.classes) & set(self.classes):
+        if not self._checked(vector):
             return False
         return not vector.valid or self._required <= wanted(vector, vector.classes, self._offered)
 
@@ -103,8 +115,7 @@ class Workers:
                 symbol = self._first_symbol(self._tracer, vector, Path(folder, "trace"))
                 if symbol is not None:
                     found, message = symbol, f"{message}\n{symbol.sentence()}"
-        classes = tuple(sorted(set(vector.classes) & set(self.classes)))
-        return Result(vector, verdict, classes, outcome.seconds, message, outcome.error, found)
+        return Result(vector, verdict, self._checked(vector), outcome.seconds, message, outcome.error, found)
 
     @staticmethod
     def _first_symbol(tracer: CommandDecoder, vector: Vector, path: Path) -> Divergence | None:

@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--frames-md5", metavar="FILE", help="write one line a frame: index and MD5 of its 4:2:0 planes"
     )
+    p.add_argument(
+        "--latents", metavar="FILE", help="write one line a learned keyframe: number, MD5s of its latents"
+    )
     p.add_argument("--trace", metavar="FILE", help="write every entropy-coded symbol as a line of JSON")
     p.add_argument(
         "--partial", action="store_true", help="keep those files of a stream with an error, up to the error"
@@ -58,7 +61,7 @@ def _natural(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     p = parser()
     args = p.parse_intermixed_args(argv)
-    side_outputs = args.params or args.frames_md5 or args.trace
+    side_outputs = args.params or args.frames_md5 or args.latents or args.trace
     if args.output is None and not side_outputs:
         if args.input == "-":
             p.error("reading standard input needs an output")
@@ -123,9 +126,11 @@ def _complain(message: str) -> int:
 def _decode(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
+    from refdec import keyframes
     from refdec.decoder import Decoder
     from refdec.output import OutputInfo, open_writer
     from tgv_format.errors import TgvError
+    from tgv_format.keyframe import Codec, Keyframe
     from tgv_format.reader import Element, Reader
 
     damages: list[TgvError] = []
@@ -134,17 +139,36 @@ def _decode(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     if args.input != "-":
         source = open(args.input, "rb")  # noqa: SIM115
         stack.callback(source.close)
-    names = args.trace, args.params, args.frames_md5
-    trace, params, md5 = (stack.enter_context(TextFile(n, args.partial)) if n else None for n in names)
+    names = args.trace, args.params, args.frames_md5, args.latents
+    trace, params, md5, latents = (
+        stack.enter_context(TextFile(n, args.partial)) if n else None for n in names
+    )
     reader = Reader(source, trace.json_line if trace else None, conceal)
     header = reader.header
     if params:
         params.write("[\n" + _canonical(header.to_json()))
 
+    def write_latents(keyframe: Keyframe, number: int) -> None:
+        assert latents is not None
+        size, sink = (header.width, header.height), trace.json_line if trace else None
+        try:
+            found = keyframes.latents(keyframe, *size, f"keyframe[{number}]", sink)
+        except TgvError as error:
+            if conceal is None:
+                raise
+            conceal(error)
+            return
+        latents.write(f"{number} {found.z_md5()} {found.y_md5()}\n")
+
     def elements() -> Iterator[Element]:
+        count = 0
         for element in reader:
             if params:
                 params.write(",\n" + _canonical(element.to_json()))
+            if isinstance(element, Keyframe):
+                if latents and element.codec is Codec.ILLM:
+                    write_latents(element, count)
+                count += 1
             yield element
         if params:
             params.write("\n]\n")
@@ -170,7 +194,7 @@ def _decode(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
                 md5.write(f"{index} {picture.md5()}\n")
             if writer:
                 writer.write(picture)
-        if params or trace:
+        if params or trace or latents:
             for _ in stream:
                 pass
         if writer:

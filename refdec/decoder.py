@@ -68,7 +68,8 @@ class Decoder:
         self._keyframes += 1
         yield from self._flush()
         try:
-            picture = keyframes.decode(keyframe, self.header.width, self.header.height, path)
+            header = self.header
+            picture = keyframes.decode(keyframe, header.width, header.height, path, header.colour)
         except TgvError as error:
             if self.conceal is None:
                 raise

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
+    from refenc.keyframes import KeyframeCodec
     from refenc.source import VideoInfo
     from tgv_format.sequence import SequenceHeader
 
@@ -38,7 +39,22 @@ def parser() -> argparse.ArgumentParser:
         "--bitrate", type=_positive, metavar="KBIT", help="kbit/s to aim at (default: constant quality)"
     )
     p.add_argument(
-        "--quality", type=int, metavar="STEP", help="keyframe quality without --bitrate, 0 (worst) to 78"
+        "--quality",
+        type=int,
+        metavar="STEP",
+        help="keyframe quality without --bitrate, 0 (worst) to 78 (av1), 62 (vvc) or 63 (illm)",
+    )
+    p.add_argument(
+        "--keyframe-codec",
+        choices=("av1", "vvc", "illm"),
+        default="av1",
+        help="av1 (the default); vvc, which needs VVenC's vvencapp on PATH; illm: learned, see --model",
+    )
+    p.add_argument(
+        "--model",
+        default="tgv-illm-s",
+        metavar="NAME",
+        help="of learned keyframes: a name that refdec-models lists, or a .tgvm file (default: %(default)s)",
     )
     p.add_argument("--size", type=_size, metavar="WxH", help="scale to this size")
     p.add_argument(
@@ -161,7 +177,8 @@ def run(args: argparse.Namespace) -> int:
         name = str(error.filename or args.output).removesuffix(".part")
         return _complain(f"{name}: {error.strerror or error}")
     except ModuleNotFoundError as error:
-        return _complain(f"{error.name} is not installed; pip install 'tgv[codec]'")
+        extra = "neural" if args.keyframe_codec == "illm" else "codec"
+        return _complain(f"{error.name} is not installed; pip install 'tgv[{extra}]'")
     _remark(args, report)
     return 0
 
@@ -178,10 +195,20 @@ def _remark(args: argparse.Namespace, report: dict[str, Any]) -> None:
         )
 
 
+def _codec(args: argparse.Namespace, info: VideoInfo) -> KeyframeCodec:
+    if args.keyframe_codec == "illm":
+        from refenc import illm
+
+        return illm.codec(args.model, info.colour)
+    from refenc.keyframes import CODECS
+
+    return CODECS[args.keyframe_codec]
+
+
 def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from refenc.encoder import DEFAULT_STEP, EncoderOptions, encode
+    from refenc.encoder import EncoderOptions, encode
     from refenc.guidance import GuidanceOptions
     from refenc.source import open_source
     from tgv_format.generator_hint import GeneratorHint, Sampler
@@ -198,7 +225,8 @@ def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, 
         guidance = replace(guidance, max_points=min(args.max_points, sequence.limits.trajectories))
     options = EncoderOptions(
         bitrate=args.bitrate * 1000 if args.bitrate else None,
-        step=DEFAULT_STEP if args.quality is None else args.quality,
+        codec=_codec(args, info),
+        step=args.quality,
         interval=args.keyframe_interval or default_interval(info.frame_rate),
         guidance=guidance,
         caption=args.text and unicodedata.normalize("NFC", _text(args.text)),

@@ -13,7 +13,7 @@ import cv2
 
 from refenc.clips import Source, divide
 from refenc.guidance import Choice, Guidance, GuidanceOptions, analyse, choices
-from refenc.keyframes import LADDER, CodedPicture
+from refenc.keyframes import CODECS, CodedPicture, KeyframeCodec
 from refenc.rate import Budget, Keyframes
 from refenc.segmentation import CutDetector
 from tgv_format import clip
@@ -22,9 +22,6 @@ from tgv_format.keyframe import Role
 from tgv_format.picture import Picture
 from tgv_format.text import Text
 from tgv_format.writer import Writer
-
-#: Step of the keyframe ladder when no bitrate is asked for.
-DEFAULT_STEP = LADDER.index((1, 14))
 
 _WINDOW_FRAMES = 240
 _WINDOW_BYTES = 1 << 27
@@ -39,14 +36,16 @@ _PRICES = (1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """``bitrate`` in bits per second, None for constant quality at ladder step ``step``.
+    """``bitrate`` in bits per second, None for constant quality at step ``step`` of the ladder of
+    ``codec``, or at its default one.
 
     ``interval`` frames between keyframes; ``caption`` goes with the first clip; ``seed``
     is that of clustering; ``workers`` threads.
     """
 
     bitrate: float | None = None
-    step: int = DEFAULT_STEP
+    codec: KeyframeCodec = CODECS["av1"]
+    step: int | None = None
     interval: int = 29
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
     caption: str | None = None
@@ -86,8 +85,10 @@ def encode(
     limits = writer.header.limits
     if not 1 <= options.interval <= limits.clip_frames:
         raise ValueError(f"keyframe interval {options.interval} is not in 1..{limits.clip_frames}")
-    if not 0 <= options.step < len(LADDER):
-        raise ValueError(f"quality {options.step} is not in 0..{len(LADDER) - 1}")
+    ladder = options.codec.ladder
+    if options.step is not None and not 0 <= options.step < len(ladder):
+        raise ValueError(f"quality {options.step} is not in 0..{len(ladder) - 1}")
+    options.codec.require()
     cv2.setNumThreads(1)
     if options.hint is not None:
         writer.generator_hint(options.hint)
@@ -142,7 +143,7 @@ class _State:
             for source, (first, last) in zip(sources, slots, strict=True)
             for slot in range(first if source.opens_scene else last, last + 1)
         ]
-        keyframes = Keyframes(pictures, lambda *a: list(self.pool.map(*a)))
+        keyframes = Keyframes(pictures, self.options.codec, lambda *a: list(self.pool.map(*a)))
         settings = repeat(self.options.seed), repeat(self.options.guidance.kinds)
         analyses = list(self.pool.map(analyse, [s.pictures for s in sources], *settings))
 
@@ -155,7 +156,10 @@ class _State:
         lengths = [s.length for s in sources]
         frames = sum(s.length + s.opens_scene for s in sources)
         if self.budget is None:
-            coded = keyframes.at([self.options.step] * len(pictures))
+            codec, step = self.options.codec, self.options.step
+            if step is None:
+                step = codec.ladder.index(codec.default)
+            coded = keyframes.at([step] * len(pictures))
             chosen = self._best(guidance(coded), 1.0)
         else:
             granted = self.budget.grant(frames) - _UNIT_OVERHEAD * len(sources)

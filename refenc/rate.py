@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from refenc.keyframes import LADDER, CodedPicture, encode
+from refenc.keyframes import CodedPicture, KeyframeCodec
 from tgv_format.picture import Picture
 
 Mapper = Callable[..., "list[CodedPicture]"]
@@ -13,19 +13,22 @@ Mapper = Callable[..., "list[CodedPicture]"]
 
 @dataclass
 class Keyframes:
-    """The keyframes of a window, coded at any step of the ladder on demand, each only once.
+    """The keyframes of a window, coded at any step of the codec's ladder on demand, each only once.
 
     ``mapper`` applies a function to several arguments, maybe at once, and returns a list in their order.
     """
 
     pictures: Sequence[Picture]
+    codec: KeyframeCodec
     mapper: Mapper
     _coded: dict[tuple[int, int], CodedPicture] = field(default_factory=dict)
 
     def at(self, steps: Sequence[int]) -> list[CodedPicture]:
         """Every picture at its step."""
         missing = [(i, s) for i, s in enumerate(steps) if (i, s) not in self._coded]
-        coded = self.mapper(encode, [self.pictures[i] for i, _ in missing], [s for _, s in missing])
+        coded = self.mapper(
+            self.codec.encode, [self.pictures[i] for i, _ in missing], [s for _, s in missing]
+        )
         self._coded.update(zip(missing, coded, strict=True))
         return [self._coded[i, s] for i, s in enumerate(steps)]
 
@@ -39,7 +42,7 @@ class Keyframes:
         All pictures get the highest step that fits, then as many as fit get the next one.
         """
         count = len(self.pictures)
-        low, high = 0, len(LADDER) - 1
+        low, high = 0, len(self.codec.ladder) - 1
         while low < high:
             middle = (low + high + 1) // 2
             if self.size([middle] * count) <= budget:
@@ -47,7 +50,7 @@ class Keyframes:
             else:
                 high = middle - 1
         steps = [low] * count
-        if low == len(LADDER) - 1 or self.size(steps) > budget:
+        if low == len(self.codec.ladder) - 1 or self.size(steps) > budget:
             return steps
         for i in range(count):
             finer = [*steps[:i], low + 1, *steps[i + 1 :]]

@@ -37,6 +37,8 @@ from tgv_format import (  # noqa: E402
     entropy,
     flow_tokens,
     generator_hint,
+    illm,
+    illm_model,
     keyframe,
     masks,
     sequence,
@@ -44,6 +46,7 @@ from tgv_format import (  # noqa: E402
     tables,
     text,
     trajectories,
+    vvc,
 )
 from tgv_format.levels import LEVELS, Level  # noqa: E402
 from tgv_format.picture import Picture  # noqa: E402
@@ -75,6 +78,12 @@ DECLARATIONS = {
     "flow_tokens_header": flow_tokens.HEADER,
     "camera_poses_header": camera_poses.HEADER,
     "masks_header": masks.HEADER,
+}
+#: Declarations that are not part of units and sections themselves.
+OTHER_DECLARATIONS = {
+    "illm_header": illm.HEADER,
+    "model_header": illm_model.HEADER,
+    "model_channel": illm_model.CHANNEL,
 }
 #: Registered values and the element that takes them, by the names of their tables.
 ENUMS: dict[str, tuple[str, type[IntEnum]]] = {
@@ -147,7 +156,13 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "unit_types": unit_types,
         "frame_rates": frame_rates,
         "upsampling": lambda: constants("upsampling", UPSAMPLING),
+        "nal": nal_table,
+        "nal_types": lambda: table(
+            ["`nal_type`", "name"], [[str(int(kind)), kind.name] for kind in vvc.NalType]
+        ),
+        "vvc_constants": lambda: constants("vvc", VVC),
         "entropy_constants": lambda: constants("contexts", ENTROPY),
+        "latent_constants": lambda: constants("latents", LATENTS),
         "text_constants": lambda: constants("text", TEXT),
         "reconstruction_constants": lambda: constants("reconstruction", RECONSTRUCTION),
         "context_sets": context_sets,
@@ -158,7 +173,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "expansion": expansion,
         "worked_example": worked_example,
     }
-    for name, declaration in DECLARATIONS.items():
+    for name, declaration in {**DECLARATIONS, **OTHER_DECLARATIONS}.items():
         contents[name] = lambda d=declaration: syntax_table(d)  # type: ignore[misc]
     for name, (element, enum) in ENUMS.items():
         contents[name] = lambda t=f"`{element}`", e=enum: table(  # type: ignore[misc]
@@ -223,7 +238,7 @@ def _descriptor(code: Any) -> tuple[str, str]:
     if code is construct.Flag:
         return "`u(1)`", ""
     if isinstance(code, construct.FormatField):
-        return f"`u{8 * code.length}`", ""
+        return f"`{'i' if code.fmtstr[1:].islower() else 'u'}{8 * code.length}`", ""
     if isinstance(code, construct.Bytes):
         size = (
             code.length if isinstance(code.length, int) else _condition(code.length).split(" ")[0].strip("`")
@@ -238,6 +253,11 @@ def unit_table() -> str:
         ["`payload`", "`bytes(unit_size)`", "", ""],
         *([*row[:3], "see below"] for row in elements(container.UNIT_CRC)),
     ]
+    return table(["element", "descriptor", "range", "condition"], rows)
+
+
+def nal_table() -> str:
+    rows = [*elements(vvc.HEADER), ["`rbsp`", "`bytes(rbsp_size)`", "", ""]]
     return table(["element", "descriptor", "range", "condition"], rows)
 
 
@@ -267,6 +287,8 @@ ENTROPY = {
     "UNARY_LIMIT": ("binarisation", "unary_limit"),
     "ESCAPE_BITS": ("binarisation", "escape_bits"),
 }
+LATENTS = {"LATENT_ESCAPE_BITS": ("escape_bits",), "STEPS": ("steps",), "SCALES": ("scales",)}
+VVC = {name.upper(): (name,) for name in ("default_sps", "default_pps")}
 TEXT = {name.upper(): (name,) for name in ("orders", "count_limit", "weights", "squash")}
 RECONSTRUCTION = {
     name.upper(): (name,)

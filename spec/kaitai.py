@@ -28,7 +28,7 @@ MESSAGE: Element = {"id": "message", "size-eos": True, "doc": "Entropy-coded dat
 #: What follows the declared elements of a type.
 REST: dict[str, list[Element]] = {
     "keyframe": [
-        {"id": "payload", "size-eos": True, "doc": "Belongs to the codec (clauses 7.2 to 7.4)."},
+        {"id": "payload", "size-eos": True, "doc": "Belongs to the codec (clauses 7.2 to 7.7)."},
     ],
     "clip": [{"id": "sections", "type": "section", "repeat": "eos"}],
     "section": [

@@ -187,7 +187,7 @@ types:
         type: u1
       - id: payload
         size-eos: true
-        doc: Belongs to the codec (clauses 7.2 to 7.4).
+        doc: Belongs to the codec (clauses 7.2 to 7.7).
     types:
       head:
         seq:

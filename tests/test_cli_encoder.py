@@ -15,7 +15,7 @@ from scenes import SCENES
 
 import refdec.cli
 import refenc.cli
-from refenc.keyframes import LADDER
+from refenc.keyframes import CODECS
 from refenc.source import open_source
 from tgv_format.clip import Clip
 from tgv_format.end import EndOfSequence
@@ -257,7 +257,7 @@ def test_a_bitrate_out_of_reach_is_remarked(
 
 def test_quality_orders_sizes(rendered: Render, tmp_path: Path) -> None:
     video = rendered("pan", 96, 64, 2)
-    top = len(LADDER) - 1
+    top = len(CODECS["av1"].ladder) - 1
     sizes = [report_of(tmp_path, video, "--quality", str(q))["bytes"] for q in (0, 29, top)]
     assert sizes == sorted(set(sizes))
 
@@ -385,7 +385,7 @@ def test_bad_input(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[s
     [
         (["--size", "9000x9000"], "9000x9000"),
         (["--quality", "-1"], "quality"),
-        (["--quality", str(len(LADDER))], "quality"),
+        (["--quality", str(len(CODECS["av1"].ladder))], "quality"),
         (["--caption", "x" * 70000], "text"),
         (["--generator", "x" * 65], "name"),
         (["--keyframe-interval", "65"], "64"),

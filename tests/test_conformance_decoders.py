@@ -25,7 +25,8 @@ for line in sys.stdin:
 def passed(tmp_path: Path, decoder: str) -> list[Vector]:
     """The vectors that a persistent decoder passes."""
     report = tmp_path / "report.json"
-    main(["run", "--persistent", "--decoder", decoder, "-j", "2", "--json", str(report)])
+    outputs = ["--outputs", "params,md5,latents"]
+    main(["run", "--persistent", "--decoder", decoder, *outputs, "-j", "2", "--json", str(report)])
     results = json.loads(report.read_text(encoding="utf-8"))["results"]
     assert {row["vector"] for row in results} == VECTORS.keys()
     return [VECTORS[row["vector"]] for row in results if row["verdict"] == "pass"]

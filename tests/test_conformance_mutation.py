@@ -43,6 +43,14 @@ def listed(monkeypatch: pytest.MonkeyPatch, source: str) -> list[str]:
         ("x: int[1] = None", set()),
         ("def skipped():\n  return a + 1", set()),
         ("if self._conceal:\n  f(1)\nelse:\n  x = -1", {"operator: 1", "constant: 2", "constant: 0"}),
+        ("@dataclass\nclass Colour:\n  x: int = 1", {"constant: 2", "constant: 0"}),
+        ("@dataclass\nclass Other:\n  x: int = 1", set()),
+        ("self._counts[name] += 1", set()),
+        ("path[place] += 1", {"operator: path[place] -= 1", "constant: 2"}),
+        ("x = 0 if self.decoder else f(1)", set()),
+        ("x = not self.decoder and a + 1", set()),
+        ("coded = a + 1", set()),
+        ("f(offset + 1)", {"dropped: pass"}),
     ],
 )
 def test_faults(monkeypatch: pytest.MonkeyPatch, source: str, expected: set[str]) -> None:
@@ -50,6 +58,13 @@ def test_faults(monkeypatch: pytest.MonkeyPatch, source: str, expected: set[str]
     assert expected <= set(found)
     if not expected:
         assert not found
+
+
+def test_no_faults_where_errors_are_concealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "try:\n  x = 1\nexcept E:\n  if self.conceal is None:\n    raise\n  x = 7"
+    found = listed(monkeypatch, source)
+    assert "constant: 2" in found
+    assert "constant: 8" not in found
 
 
 def test_every_mutant_is_another_program() -> None:

@@ -15,7 +15,17 @@ from xml.etree import ElementTree
 import pytest
 from suites import Suite, everything, fake, still
 
-from conformance import decoder, report, report_badge, report_html, report_junit, report_text, run, verdict
+from conformance import (
+    decoder,
+    divergence,
+    report,
+    report_badge,
+    report_html,
+    report_junit,
+    report_text,
+    run,
+    verdict,
+)
 from conformance.decoder import CommandDecoder, Limits, Outcome, PersistentDecoder
 from conformance.manifest import Vector, vectors
 from conformance.verdict import Result, Verdict
@@ -508,3 +518,67 @@ def test_an_outcome_has_one_verdict(suite: Suite) -> None:
     assert verdict.judge(vector, Outcome(None, 1.0, "timeout"), {}, (1,))[0] is Verdict.TIMEOUT
     assert verdict.judge(vector, Outcome(-11, 1.0), {}, (1,))[0] is Verdict.CRASH
     assert verdict.judge(vector, Outcome(0, 1.0), {}, (1,))[0] is Verdict.PASS
+
+
+# --- Latents
+
+
+LATENTS = ["latents-clip", "latents-steps", "latents-reserved-1"]
+
+
+def latents_run(tmp_path: Path, command: str) -> dict[str, Any]:
+    """The results of a few vectors with learned keyframes, by name."""
+    path = tmp_path / "report.json"
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    run.main(parser.parse_args(["-j", "1", "--json", str(path), "--decoder", command, *LATENTS]))
+    return {row["vector"]: row for row in json.loads(path.read_text())["results"]}
+
+
+def test_latents_of_the_reference_decoder(tmp_path: Path) -> None:
+    found = latents_run(tmp_path, f"{sys.executable} -m refdec.cli {{input}} --latents {{latents}}")
+    assert {name: row["verdict"] for name, row in found.items()} == dict.fromkeys(LATENTS, "pass")
+
+
+def test_a_decoder_of_pictures_is_not_asked_for_latents(tmp_path: Path) -> None:
+    script = tmp_path / "decoder.py"
+    script.write_text("import sys; sys.exit('truncated' if len(sys.argv) > 2 else 0)", encoding="utf-8")
+    found = latents_run(tmp_path, f"{PYTHON} {script} {{input}} [{{md5}}]")
+    assert {name: (row["verdict"], row["classes"]) for name, row in found.items()} == {
+        "latents-clip": ("pass", [1]),
+        "latents-steps": ("pass", [1]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place", "clause"),
+    [
+        ("", "", None, None),
+        (r"^1 \w+ (\w+)", r"1 {0} \1", "keyframe[1].z", "7.6.1, 7.6.3"),
+        (r"^1 (\w+) \w+", r"1 \1 {0}", "keyframe[1].y", "7.6.5, 7.6.6"),
+        (r"^1 .*\n", "", "keyframe[1].number", "11.7"),
+        (r"^1 .*\n(.*\n)*", "", "keyframe[1].number", "11.7"),
+        (r"\n\Z", "", None, "11.7"),
+        (r"\Z", "9 {0} {0}\n", None, "11.7"),
+    ],
+)
+def test_the_first_latents_that_differ(
+    before: str, after: str, place: str | None, clause: str | None
+) -> None:
+    expected = next(vector for vector in vectors() if vector.name == "latents-steps").expectation
+    text = re.sub(before, after.format("0" * 32), expected.latents_text(), count=1, flags=re.M)
+    found = divergence.in_latents(expected, text)
+    if clause is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.element, found.clause) == (place, clause)
+
+
+def test_wrong_latents_are_wrong_output(tmp_path: Path) -> None:
+    script = tmp_path / "decoder.py"
+    script.write_text("import sys; open(sys.argv[1], 'w').write('0 a b\\n')", encoding="utf-8")
+    found = latents_run(tmp_path, f"{PYTHON} {script} {{latents}} {{input}}")
+    assert found["latents-clip"]["verdict"] == "wrong-output"
+    assert "keyframe[0].z" in found["latents-clip"]["message"]
+    assert found["latents-reserved-1"]["verdict"] == "accepted-invalid"

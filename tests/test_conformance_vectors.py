@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conformance import cli, expect, faults, generate, manifest, patches, syntax_tree, trace
+from conformance import cli, expect, faults, generate, manifest, patches, scenes, syntax_tree, trace
 from conformance.manifest import Vector
 from tgv_format import levels
 from tgv_format.errors import IDENTIFIERS, TgvError
@@ -59,7 +59,8 @@ def test_every_file_belongs_to_a_vector() -> None:
     known = {p for v in VECTORS for p in (v.recipe_path, v.stream_path, v.expectation_path)}
     known |= {v.recipe_path.with_suffix(".units.json") for v in VECTORS if "encode" in v.recipe}
     assets = manifest.VECTORS / "assets"
-    known |= {assets / f"{name}.obu" for name in tomllib.loads((assets / "assets.toml").read_text("utf-8"))}
+    rows = tomllib.loads((assets / "assets.toml").read_text("utf-8"))
+    known |= {assets / f"{name}{scenes.suffix(row['encoder'])}" for name, row in rows.items()}
     assert {p for p in manifest.VECTORS.rglob("*.*") if p.is_file()} == known | {assets / "assets.toml"}
 
 

@@ -153,7 +153,7 @@ def test_threads_give_the_same_frames() -> None:
 
 
 def test_an_undecodable_keyframe_is_an_error_with_its_number() -> None:
-    bad = Keyframe(Codec.VVC, Role.TRAILING, 3, 0, b"x")
+    bad = Keyframe(Codec.DIFFEIC, Role.TRAILING, 3, 0, b"x")
     data = write(HEADER, [raw_keyframe(HEADER, 0, Role.LEADING, 0), bad, Clip(3)])
     with pytest.raises(TgvError) as caught:
         decode(data)

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from refdec.decoder import Decoder
-from tgv_format import canonical, container, sequence
+from tgv_format import canonical, container, illm_model, sequence
 from tgv_format.clip import Clip
 from tgv_format.entropy import LAYOUTS, adapt, probability
 from tgv_format.errors import IDENTIFIERS
@@ -124,8 +124,8 @@ def test_headings_are_in_order() -> None:
 
 def test_constants_of_pseudo_code_are_defined_by_tables() -> None:
     used = set(re.findall(r"\b(?:[A-Z]+_[A-Z0-9_]+|TAPS|SHIFT)\b", "".join(CODE)))
-    names = {name for name in generate.TEXT if "_" in name}
-    assert used == {*generate.UPSAMPLING, *generate.ENTROPY, *names, *generate.RECONSTRUCTION}
+    names = {name for name in (*generate.TEXT, *generate.LATENTS) if "_" in name}
+    assert used == {*generate.UPSAMPLING, *generate.VVC, *generate.ENTROPY, *names, *generate.RECONSTRUCTION}
 
 
 def test_context_sets_of_pseudo_code_are_those_of_the_table() -> None:
@@ -149,7 +149,10 @@ def test_initial_states_keep_probabilities_legal(section: str, bit: int) -> None
 
 def test_literals_in_prose() -> None:
     signature = container.SIGNATURE.hex(" ").upper()
-    assert set(re.findall(r"`(89(?: [0-9A-F]{2})+)`", TEXT)) == {signature}
+    assert set(re.findall(r"`(89(?: [0-9A-F]{2})+)`", TEXT)) == {signature, illm_model.MAGIC.hex(" ").upper()}
+    (size, identity) = re.findall(r"Its file has (\d+) bytes; its identity is `([0-9a-f ]+)`", TEXT)[0]
+    assert int(size) == len(illm_model.small_model_file())
+    assert bytes.fromhex(identity) == illm_model.small_model().identity
     (check,) = re.findall(r'crc32\("123456789"\) is 0x([0-9A-F]{8})', TEXT)
     assert int(check, 16) == zlib.crc32(b"123456789")
     (size,) = re.findall(r"`unit_size` of the first unit of a file shall not exceed (\d+)\.", TEXT)

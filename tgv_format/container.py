@@ -84,25 +84,25 @@ class UnitReader:
 
     def read(self) -> Unit | None:
         """The next unit; None at the end of the data. After TgvError nothing of the unit is consumed."""
-        start = self.offset
+        offset = self.offset
         head = self._header()
         if not head:
             return None
-        fields, used = parse(UNIT_HEADER, head, start, "unit")
+        fields, used = parse(UNIT_HEADER, head, offset, "unit")
         if fields.unit_size > self.max_bytes:
             raise TgvError(
-                "limit-exceeded", start + 1, "unit.unit_size", f"a unit of {fields.unit_size} bytes"
+                "limit-exceeded", offset + 1, "unit.unit_size", f"a unit of {fields.unit_size} bytes"
             )
         trailer = UNIT_CRC.sizeof() if self.crc else 0
         whole = self._peek(used + fields.unit_size + trailer)
         missing = used + fields.unit_size + trailer - len(whole)
         if missing:
-            raise TgvError("truncated", start + len(whole), "unit", f"{missing} bytes missing")
+            raise TgvError("truncated", offset + len(whole), "unit", f"{missing} bytes missing")
         body = whole[: used + fields.unit_size]
         if self.crc and UNIT_CRC.parse(whole[len(body) :]).crc != zlib.crc32(body):
-            raise TgvError("crc-mismatch", start, "unit", f"unit of type {fields.unit_type:#04x} is damaged")
+            raise TgvError("crc-mismatch", offset, "unit", f"unit of type {fields.unit_type:#04x} is damaged")
         self._skip(len(whole))
-        return Unit(fields.unit_type, body[used:], start + used, used + trailer)
+        return Unit(fields.unit_type, body[used:], offset + used, used + trailer)
 
     def resynchronise(self) -> bool:
         """Move to the next unit of a registered type with a right CRC (clause 5.5); False if there is none.

@@ -14,6 +14,7 @@ from typing import Any
 
 import constriction
 import numpy as np
+from numpy.typing import NDArray
 
 from tgv_format.errors import TgvError
 from tgv_format.range_coder import QuantileError, RangeDecoder, seal
@@ -38,14 +39,18 @@ BYPASS = -1
 TraceSink = Callable[[dict[str, object]], None]
 
 
+def exact_model(frequencies: NDArray[np.int32]) -> Any:
+    """constriction's model of symbols with these frequencies, which are at least 1 and sum to 2^24."""
+    # constriction adds 1 to every weight and scales to 2^24: integer weights f - 1 make its scale exactly
+    # 1, so that no rounding takes place.
+    return constriction.stream.model.Categorical(frequencies.astype(np.float64) - 1.0, perfect=False)
+
+
 class _Models(dict[int, Any]):
     """The model of a symbol by its probability, made when it is first asked for."""
 
     def __missing__(self, probability: int) -> Any:
-        frequencies = np.array([(4096 - probability) << 12, probability << 12], np.float64)
-        # constriction adds 1 to every weight and scales to 2^24: integer weights f - 1 that sum to
-        # 2^24 - 2 make its scale exactly 1, so that no rounding takes place.
-        model = constriction.stream.model.Categorical(frequencies - 1.0, perfect=False)
+        model = exact_model(np.array([(4096 - probability) << 12, probability << 12], np.int32))
         self[probability] = model
         return model
 
@@ -169,13 +174,13 @@ class BinaryCoder:
         for prefix in range(_UNARY):
             if not self._adaptive(first + prefix, value > prefix):
                 return prefix
-        escape = max(value - _UNARY, 0) + 1
+        coded = max(value - _UNARY, 0) + 1
         length = 0
-        while self._adaptive(first + min(_UNARY + length, _PREFIX - 1), escape >> (length + 1) > 0):
+        while self._adaptive(first + min(_UNARY + length, _PREFIX - 1), coded >> (length + 1) > 0):
             length += 1
             if length > _ESCAPE_BITS:
                 raise self._fail("out-of-range", f"an escape longer than {_ESCAPE_BITS} bits")
-        return _UNARY - 1 + (1 << length) + self.bypass(length, escape - (1 << length))
+        return _UNARY - 1 + (1 << length) + self.bypass(length, coded - (1 << length))
 
     def golomb(self, name: str, shift: int, value: int = 0) -> int:
         """A value of ``0 ..``: ``value >> shift`` as :meth:`unsigned`, then its ``shift`` low bits."""

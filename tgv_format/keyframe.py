@@ -14,7 +14,7 @@ from tgv_format.syntax import ParameterError, Range, Reserved, build, parse, u8
 
 
 class Codec(IntEnum):
-    """Registered keyframe codecs. RAW and AV1 have a decoding process in this version."""
+    """Registered keyframe codecs. RAW, AV1 and VVC have a decoding process in this version."""
 
     RAW = 0
     AV1 = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tgv_format.tables import load
 
-#: Profile 0, "core": raw and AV1 keyframes, trajectories, flow tokens, camera poses, masks and text.
+#: Profile 0, "core": raw, AV1 and VVC keyframes, trajectories, flow tokens, camera poses, masks and text.
 PROFILES = (0,)
 
 

@@ -333,26 +333,27 @@ class _Code:
         coder, temporal = self.coder, self.temporal
         last = min(edge, self.width - 1)
         barred = excluded if edge == self.width else excluded | {reference[edge]}
-        choice = [k for k in range(self.count + 1) if k not in barred]
         if temporal:
             model = next((i for i in range(x, last + 1) if above[i] not in barred), None)
             if model is not None:
                 head = above[model]
-                if len(choice) == 1 or coder.bit("follow", 0, to == head):
+                if len(barred) == self.count or coder.bit("follow", 0, to == head):
                     at = model + coder.signed("offset", 0, at - model)
                     self._check(at, x, last)
                     self.fate[head] = _OTHER
                     return at, head
-                choice.remove(head)
+                barred = barred | {head}
         at = x + coder.unsigned("gap", 10 * temporal, at - x)
         self._check(at, x, last)
-        rank = 0
-        if len(choice) > 1:
-            rank = coder.unsigned("rank", 10 * temporal, 0 if self.decoder else choice.index(to))
-            if rank >= len(choice):
-                raise self._error("out-of-range", f"label {rank} of a choice of {len(choice)}")
-        self.fate[choice[rank]] = _OTHER
-        return at, choice[rank]
+        label, choice = 0, self.count + 1 - len(barred)
+        if choice > 1:
+            label = coder.unsigned("rank", 10 * temporal, to - sum(k < to for k in barred))
+            if label >= choice:
+                raise self._error("out-of-range", f"label {label} of a choice of {choice}")
+        for other in sorted(barred):
+            label += other <= label
+        self.fate[label] = _OTHER
+        return at, label
 
     def _check(self, at: int, first: int, last: int) -> None:
         if not first <= at <= last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,12 @@ class Picture:
     def md5(self) -> str:
         """Hexadecimal MD5 of :meth:`to_bytes`, as ``refdec --frames-md5`` writes it."""
         return hashlib.md5(self.to_bytes(), usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def cropped(cls, planes: Iterable[Plane], width: int, height: int) -> Picture:
+        """The picture of ``width`` x ``height`` at the top left of ``planes``, which are no smaller."""
+        sizes = (width, height), chroma_size(width, height), chroma_size(width, height)
+        return cls(*(np.ascontiguousarray(p[:h, :w]) for p, (w, h) in zip(planes, sizes, strict=True)))
 
     @classmethod
     def from_bytes(cls, data: bytes, width: int, height: int) -> Picture:

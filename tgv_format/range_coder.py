@@ -6,8 +6,10 @@ constriction's ``RangeDecoder``, whose state cannot be observed. :class:`RangeDe
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 PRECISION = 24
-_WORD = (1 << 32) - 1
 _STATE = (1 << 64) - 1
 
 
@@ -31,14 +33,21 @@ class RangeDecoder:
 
     def decode_bit(self, probability: int) -> int:
         """One binary symbol; ``probability`` of a 1 is 1..4095, in units of 2^-12."""
+        return self.decode([0, (4096 - probability) << (PRECISION - 12), 1 << PRECISION])
+
+    def decode(self, cumulative: Sequence[int]) -> int:
+        """One symbol of ``0 .. len(cumulative) - 2``.
+
+        Symbol ``s`` has the interval from ``cumulative[s]`` to ``cumulative[s + 1]``, in units of 2^-24;
+        the first number is 0, the last 2^24, and none is less than the one before.
+        """
         scale = self.range >> PRECISION
         quantile = ((self.point - self.lower) & _STATE) // scale
         if quantile >> PRECISION:
             raise QuantileError
-        split = (4096 - probability) << (PRECISION - 12)
-        bit = int(quantile >= split)
-        self._narrow(scale * split if bit else 0, scale * (probability << 12 if bit else split))
-        return bit
+        symbol = bisect_right(cumulative, quantile) - 1
+        self._narrow(scale * cumulative[symbol], scale * (cumulative[symbol + 1] - cumulative[symbol]))
+        return symbol
 
     def _narrow(self, offset: int, width: int) -> None:
         self.lower = (self.lower + offset) & _STATE

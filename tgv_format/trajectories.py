@@ -427,8 +427,10 @@ class _Code:
         steppers = [Stepper(references, axis, anchor, path[anchor][axis]) for axis in (0, 1)]
         for t in range(anchor + direction, other + direction, direction):
             x, y = path[t - direction]
-            dx, dy = path[t][0] - x, path[t][1] - y
-            path[t] = [x + steppers[0].step(coder, t, dx), y + steppers[1].step(coder, t, dy)]
+            path[t] = [
+                x + steppers[0].step(coder, t, path[t][0] - x),
+                y + steppers[1].step(coder, t, path[t][1] - y),
+            ]
             self._check(path[t])
 
     def _path_between(self, n: int, first: int, last: int, reference: list[list[int]] | None) -> None:
@@ -443,9 +445,7 @@ class _Code:
         coder = self.coder
         size = min(3, (b - a).bit_length() - 2)
         offset = size + (4 if reference is not None else 0) + 8 * self._coarse
-        split = 0
-        if not self.decoder:
-            split = int(between(path[a], path[b], a, b, reference) != path[a + 1 : b])
+        split = not self.decoder and between(path[a], path[b], a, b, reference) != path[a + 1 : b]
         if not coder.bit("split", offset, split):
             path[a + 1 : b] = between(path[a], path[b], a, b, reference)
             if reference is not None and not self.grid.all_legal(path[a + 1 : b]):
@@ -534,7 +534,7 @@ class Stepper:
 
     def step(self, coder: BinaryCoder, frame: int, step: int) -> int:
         """Code the ``step`` to ``frame``, which is next to the frame before."""
-        base, lag, trend = 0, 0, 0
+        base = 0
         if self._leader:
             here = self._leader[frame]
             drift = here - self._leader[self._before]
@@ -553,12 +553,11 @@ class Stepper:
             turned = self._latest < 0
             offset = 486 + 4 * self._since + min(self._moves, 3)
             row = 54
-        residual = -(step - base) if turned else step - base
-        if coder.bit("step_zero", offset, int(residual == 0)):
-            residual = 0
-        else:
-            negative = coder.bit("step_sign", row, int(residual < 0))
-            size = 1 + coder.unsigned("step_magnitude", 0, abs(residual) - 1)
+        coded = base - step if turned else step - base
+        residual = 0
+        if not coder.bit("step_zero", offset, int(coded == 0)):
+            negative = coder.bit("step_sign", row, int(coded < 0))
+            size = 1 + coder.unsigned("step_magnitude", 0, abs(coded) - 1)
             residual = -size if negative else size
         step = base + (-residual if turned else residual)
         self._value += step

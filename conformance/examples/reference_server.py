@@ -14,7 +14,7 @@ from conformance.decoder import reported_error
 from refdec import cli
 
 #: The options of refdec by the name of the file in a request; pictures go to the positional output.
-OPTIONS = {"params": "--params", "md5": "--frames-md5", "trace": "--trace"}
+OPTIONS = {"params": "--params", "md5": "--frames-md5", "latents": "--latents", "trace": "--trace"}
 
 
 def answer(request: dict[str, str]) -> dict[str, object]:

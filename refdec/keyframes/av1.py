@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import numpy as np
-
+from refdec.keyframes import ffmpeg
 from tgv_format import obu
 from tgv_format.errors import TgvError
-from tgv_format.picture import Picture, chroma_size
+from tgv_format.picture import Picture
+
+_OPTIONS = {
+    "max_frame_delay": "1",
+    # Film grain is handed over instead of being applied.
+    "export_side_data": "film_grain",
+}
 
 
 def decode(payload: bytes, width: int, height: int, offset: int, path: str) -> Picture:
@@ -16,39 +19,17 @@ def decode(payload: bytes, width: int, height: int, offset: int, path: str) -> P
 
     Raises TgvError ``keyframe-invalid``.
     """
-    import av
-    from av.video.codeccontext import VideoCodecContext
-
     try:
         types = [unit.obu_type for unit in obu.split(payload)]
     except obu.ObuError as error:
         raise TgvError("keyframe-invalid", offset + error.offset, path, str(error)) from None
     if types[0] != obu.ObuType.SEQUENCE_HEADER or not set(types) <= set(obu.ObuType):
         raise TgvError("keyframe-invalid", offset, path, f"OBU types {types} make no keyframe")
-    context = cast(VideoCodecContext, VideoCodecContext.create("libdav1d", "r"))
-    context.options = {
-        # Keeps dav1d from allocating pictures of another size than the one announced.
-        "max_pixels": str(width * height),
-        "max_frame_delay": "1",
-        # Film grain is handed over instead of being applied.
-        "export_side_data": "film_grain",
-    }
-    context.thread_count = 1
+    # Keeps dav1d from allocating pictures of another size than the one announced.
+    options = {"max_pixels": str(width * height), **_OPTIONS}
+    data = b"\x12\x00" + payload
     try:
-        frames = [*context.decode(av.Packet(b"\x12\x00" + payload)), *context.decode(None)]
-    except av.FFmpegError:
-        raise TgvError("keyframe-invalid", offset, path, "the AV1 data does not decode") from None
-    if len(frames) != 1:
-        raise TgvError("keyframe-invalid", offset, path, f"the AV1 data holds {len(frames)} pictures")
-    frame = frames[0]
-    if (frame.width, frame.height, frame.format.name) != (width, height, "yuv420p"):
-        got = f"{frame.width}x{frame.height} {frame.format.name}"
-        raise TgvError(
-            "keyframe-invalid", offset, path, f"the AV1 picture is {got}, not {width}x{height} yuv420p"
-        )
-    sizes = [(width, height), chroma_size(width, height), chroma_size(width, height)]
-    planes = []
-    for plane, (w, h) in zip(frame.planes, sizes, strict=True):
-        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
-        planes.append(np.ascontiguousarray(rows[:h, :w]))
+        planes = ffmpeg.planes("libdav1d", data, width, height, "yuv420p", **options)
+    except ffmpeg.DecodeError as error:
+        raise TgvError("keyframe-invalid", offset, path, f"the AV1 {error}") from None
     return Picture(*planes)
