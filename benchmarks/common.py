@@ -141,7 +141,7 @@ class Spending:
     @property
     def guidance(self) -> float:
         """Share of the sections that guide the reconstruction."""
-        sections = "trajectories", "flow_tokens", "camera_poses", "masks"
+        sections = "trajectories", "flow_tokens", "camera_poses", "masks", "interpolation"
         return sum(self.total[name] for name in sections) / self.total.total()
 
 

@@ -3,7 +3,8 @@
 Every case has to end in exit status 1, one line with identifier, offset and path on standard error, and an
 empty output folder, within the limits of time and memory. Most cases run inside worker processes, because
 there are tens of thousands; a sample runs as real commands. Streams without checksums are the harder test:
-there the damage gets to the entropy decoder and the AV1 decoder.
+there the damage gets to the entropy decoder and the AV1 decoder. Keyframes are stills: what damage spreads to
+through keyframes that depend on others is not undamaged.
 """
 
 from __future__ import annotations
@@ -327,7 +328,7 @@ STREAMS = (
 def make(video: Path, size: Size, folder: Path, options: Sequence[str]) -> bytes:
     """A stream of the video."""
     stream = folder / "made.tgv"
-    run("refenc", video, stream, *scaling(size), *options)
+    run("refenc", video, stream, *scaling(size), "--keyframe-codec", "av1", *options)
     return stream.read_bytes()
 
 

@@ -35,8 +35,8 @@ from common import (
 )
 from numpy.typing import NDArray
 
-from refdec import keyframes
 from refdec.baseline import reconstruct
+from refdec.keyframes import KeyframeDecoder
 from tgv_format.clip import Clip
 from tgv_format.keyframe import Keyframe, Role
 from tgv_format.picture import Picture, Plane
@@ -68,12 +68,13 @@ def coded_clips(stream: Path) -> Iterator[tuple[int, Clip, Picture, Picture]]:
     """(Number of frame 0, clip, its first and its last picture) of every clip between two keyframes."""
     with stream.open("rb") as file:
         reader = Reader(file)
+        decoder = KeyframeDecoder(reader.header.width, reader.header.height)
         shown: Picture | None = None
         pending: Picture | None = None
         frames = 0
         for element in reader:
             if isinstance(element, Keyframe):
-                picture = keyframes.decode(element, reader.header.width, reader.header.height)
+                picture = decoder.decode(element)
                 if element.role is Role.TRAILING:
                     pending = picture
                 else:

@@ -61,7 +61,7 @@ def to_rgb(picture: Picture) -> Frames:
 
 def within(picture: Picture, codec: KeyframeCodec, budget: float) -> CodedPicture:
     """The best that fits into ``budget`` bytes, or the smallest there is."""
-    keyframes = Keyframes([picture], codec, lambda *arguments: list(map(*arguments)))
+    keyframes = Keyframes([[picture]], codec, lambda *arguments: list(map(*arguments)))
     steps = keyframes.fit(budget)
     while keyframes.size(steps) > budget and steps[0]:
         steps = [steps[0] - 1]

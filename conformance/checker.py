@@ -21,7 +21,7 @@ from tgv_format.sequence import SequenceHeader
 PASSED, NOT_APPLICABLE, WARNING, ERROR = STATUSES = "passed", "not applicable", "warning", "error"
 
 #: Rules about the sequence as a whole, which say nothing once a unit is missing from it.
-_OF_THE_WHOLE = {f"TGV-CON-{n}" for n in (6, 7, *range(15, 22))} | {"TGV-SEQ-9"}
+_OF_THE_WHOLE = {f"TGV-CON-{n}" for n in (6, 7, *range(15, 22))} | {"TGV-SEQ-9", "TGV-TRK-1"}
 
 
 @dataclass
@@ -93,11 +93,17 @@ class _Stream:
 
     def _keyframes(self, elements: list[Element]) -> None:
         found: list[Keyframe] = [element for element in elements if isinstance(element, Keyframe)]
+        if self.header is None:
+            return
+        size = self.header.width, self.header.height
+        track = keyframes.KeyframeDecoder(*size)
         for number, keyframe in enumerate(found):
-            assert self.header is not None
-            decode = keyframes.latents if keyframe.codec is Codec.ILLM else keyframes.decode
+            path = f"keyframe[{number}]"
             try:
-                decode(keyframe, self.header.width, self.header.height, f"keyframe[{number}]")
+                if keyframe.codec is Codec.ILLM:
+                    keyframes.latents(keyframe, *size, path)
+                else:
+                    track.decode(keyframe, path)
             except TgvError as error:
                 self._note(error)
             except ModuleNotFoundError as error:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tgv_format import camera_poses, flow_tokens, masks, text, trajectories
+from tgv_format import camera_poses, flow_tokens, interpolation, masks, text, trajectories
 from tgv_format.entropy import BinaryCoder, Decoder, Encoder
 from tgv_format.errors import TgvError
 from tgv_format.range_coder import PRECISION, RangeDecoder, canonical_point
 
-SECTIONS = (trajectories, flow_tokens, camera_poses, masks, text)
+SECTIONS = (trajectories, flow_tokens, camera_poses, masks, text, interpolation)
 
 #: What is being coded (``points[1].span``), and the context set, or the kind of a value without contexts.
 Key = tuple[str, str]

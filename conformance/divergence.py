@@ -26,7 +26,7 @@ _SYMBOLS: dict[tuple[str, str], str] = {
     (row["section"], row["symbol"]): row["clause"] for row in load("elements")["symbols"]
 }
 #: Which sections come first when a clip is decoded.
-_SECTION_ORDER = ("trajectories", "flow_tokens", "camera_poses", "masks", "text")
+_SECTION_ORDER = ("trajectories", "flow_tokens", "camera_poses", "masks", "text", "interpolation")
 _ABSENT = "absent"
 _LONGEST = 400
 _FORM = "the values are right, their form is not"
@@ -423,7 +423,7 @@ def origins(units: Sequence[DecodedUnit]) -> list[_Origin]:
 
 
 def _keyframe_clause(unit: DecodedUnit) -> str:
-    clause = {Codec.RAW: "7.2", Codec.AV1: "7.3", Codec.VVC: "7.6"}[unit.value["codec"]]
+    clause = {Codec.RAW: "7.2", Codec.AV1: "7.3", Codec.VVC: "7.7"}[unit.value["codec"]]
     return clause if unit.value["downscale_log2"] == 0 else f"{clause}, 7.5"
 
 

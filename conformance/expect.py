@@ -14,10 +14,11 @@ from conformance.faults import tolerate
 from conformance.reference import framing
 from refdec import keyframes
 from refdec.decoder import Decoder
+from refdec.keyframes import KeyframeDecoder
 from tgv_format import canonical, clip, container, sequence
 from tgv_format.errors import TgvError
 from tgv_format.keyframe import Codec, Keyframe
-from tgv_format.picture import Plane
+from tgv_format.picture import Picture, Plane
 from tgv_format.reader import Element, Reader
 
 #: A larger document is left to the reference decoder; its digest stays.
@@ -87,16 +88,16 @@ def valid(data: bytes, classes: tuple[int, ...]) -> Row:
         expectation["document"] = document.decode("ascii")
     expectation["frames"] = decoded.frames
     found = [unit for unit in decoded.units if isinstance(unit, Keyframe)] if decoded.frames else []
+    decoder = KeyframeDecoder(decoded.header.width, decoded.header.height)
     expectation["keyframes"] = [
-        {"number": number, **_planes(unit, decoded.header)} for number, unit in enumerate(found)
+        {"number": number, **_planes(decoder.decode(unit))} for number, unit in enumerate(found)
     ]
     if decoded.latents:
         expectation["latents"] = decoded.latents
     return expectation
 
 
-def _planes(unit: Keyframe, header: sequence.SequenceHeader) -> dict[str, str]:
-    picture = keyframes.decode(unit, header.width, header.height)
+def _planes(picture: Picture) -> dict[str, str]:
     return {name: _md5(plane) for name, plane in zip("yuv", picture.planes, strict=True)}
 
 

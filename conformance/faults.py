@@ -45,6 +45,8 @@ INSTEAD: dict[str, str] = {
     "tgv_format.sequence:decode trailing-data": "data = data[:used]",
     "tgv_format.sequence:validate reserved-value": "object.__setattr__(header, 'level', max(LEVELS))",
     "tgv_format.keyframe:decode reserved-value": "fields.head.codec = Codec.RAW",
+    "tgv_format.keyframe:validate reserved-value": "object.__setattr__(keyframe, 'dependent', False)",
+    "tgv_format.reader:Track.check": "object.__setattr__(keyframe, 'dependent', False)",
     "tgv_format.generator_hint:decode text-invalid": (
         "return GeneratorHint('?', bytes(32), Sampler.UNSPECIFIED, 0, 0, 0)"
     ),
@@ -58,13 +60,14 @@ INSTEAD: dict[str, str] = {
     ),
     "tgv_format.masks:_Code._plane out-of-range": "run = height - y",
     "tgv_format.masks:_Code._shift": "at = min(max(at, x), self.width - 1)",
+    "tgv_format.interpolation:_vectors": "value = min(max(value, LOWEST), HIGHEST)",
     "tgv_format.illm:decode unknown-model": "fields.model = next(iter(models))",
     "tgv_format.symbol_coder:SymbolDecoder._code": (
         "self._code = lambda element, distribution, indices: indices * 0\nfound = indices * 0"
     ),
     "tgv_format.masks:_Code._new": "at, label = min(max(at, x), last), self.count - len(barred)",
-    "refdec.keyframes:decode_coded": _BLACK,
-    "refdec.keyframes.av1:decode": _BLACK,
+    "refdec.keyframes:KeyframeDecoder._coded": _BLACK,
+    "refdec.keyframes.av1:Sequence.decode": "width, height = self._size\n" + _BLACK,
     "refdec.keyframes.vvc:decode": _BLACK,
 }
 

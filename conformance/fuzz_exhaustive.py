@@ -140,7 +140,8 @@ class Stream:
         for element in reader:
             events.append(element)
             break
-        return isinstance(events[0], TgvError)
+        # A dependent keyframe has to stand where it stands.
+        return isinstance(events[0], TgvError) and events[0].identifier != "unit-order"
 
 
 def _decoded(data: bytes) -> list[bytes]:

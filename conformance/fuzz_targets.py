@@ -24,6 +24,7 @@ from tgv_format import (
     flow_tokens,
     generator_hint,
     illm,
+    interpolation,
     keyframe,
     masks,
     sequence,
@@ -188,6 +189,10 @@ def _text(body: bytes, header: SequenceHeader, frames: int, trace: Any) -> Any:
     return text.decode(body, 0, "s", _LIMITS, trace)
 
 
+def _between(body: bytes, header: SequenceHeader, frames: int, trace: Any) -> Any:
+    return interpolation.decode(body, 0, "s", frames, trace)
+
+
 def _encoded(params: Any, header: SequenceHeader) -> bytes:
     size = header.width, header.height
     if isinstance(params, trajectories.Trajectories):
@@ -198,6 +203,8 @@ def _encoded(params: Any, header: SequenceHeader) -> bytes:
         return masks.encode(params, *size, _LIMITS)
     if isinstance(params, flow_tokens.FlowTokens):
         return flow_tokens.encode(params, _LIMITS)
+    if isinstance(params, interpolation.Interpolation):
+        return interpolation.encode(params, len(params.vectors) + 1)
     return text.encode(params, _LIMITS)
 
 
@@ -207,6 +214,7 @@ _SECTIONS: dict[clip.SectionType, Section] = {
     clip.SectionType.CAMERA_POSES: _poses,
     clip.SectionType.MASKS: _masks,
     clip.SectionType.TEXT: _text,
+    clip.SectionType.INTERPOLATION: _between,
 }
 
 

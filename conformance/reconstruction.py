@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdec.baseline import Anchor, frame, upsample, warp
+from refdec.baseline import frame, upsample, warp
 from refdec.motion import Motion
+from refdec.sampling import Anchor
 from tgv_format.clip import Clip
 from tgv_format.flow_tokens import Tokenizer
 from tgv_format.picture import Picture
@@ -23,10 +24,14 @@ TOKENS, CAMERA, SMOOTH, CORRECTION, LABELS, SAMPLING, BLENDING = (
     *("9.4.3", "10.2.1", "10.2.2", "10.2.3", "10.2.4"),
     *("10.3", "10.4"),
 )
+INTERPOLATION, SHARPENING = "10.6", "10.6.5"
 
 
 def steps(clip: dict[str, Any], two_sided: bool) -> list[str]:
     """The clauses that take part in a clip's frames, by its decoded parameters; "10.1" if none does."""
+    section = clip.get("interpolation") if two_sided else None
+    if section is not None and section["mode"]:
+        return [INTERPOLATION]
     tokens = clip.get("flow_tokens")
     has = {
         TOKENS: tokens is not None and tokens["tokenizer_id"] == Tokenizer.COSINE,
@@ -39,6 +44,7 @@ def steps(clip: dict[str, Any], two_sided: bool) -> list[str]:
     }
     has[SAMPLING] = any(has.values())
     has[BLENDING] = two_sided
+    has[SHARPENING] = section is not None
     return [clause for clause, present in has.items() if present] or ["10.1"]
 
 
@@ -64,6 +70,8 @@ class Case:
 
     def suspicion(self, md5: str, got: Picture | None) -> Suspicion | None:
         """What the MD5 of the frame, or the ``got`` frame itself, tells beyond :func:`steps`."""
+        if self.clip.interpolation is not None and len(self.anchors) == 2:
+            return None
         for clause, words, picture in self._without():
             if picture.md5() == md5:
                 return Suspicion([clause], f"the frame is what comes out {words}")

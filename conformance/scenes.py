@@ -26,6 +26,7 @@ from tgv_format.sequence import SequenceHeader
 from tgv_format.writer import Writer
 
 ASSETS = manifest.VECTORS / "assets"
+_KEPT = ("unit", "codec", "role", "downscale_log2", "dependent")
 
 
 def encode(names: Sequence[str]) -> None:
@@ -50,11 +51,19 @@ def suffix(encoder: str) -> str:
 
 
 def payload(
-    encoder: str, width: int, height: int, picture: dict[str, Any], quality: int = 50, **options: Any
+    encoder: str,
+    width: int,
+    height: int,
+    picture: dict[str, Any],
+    quality: int = 50,
+    frames: int = 1,
+    moves: int = 0,
+    **options: Any,
 ) -> bytes:
     """An AV1 payload of libaom (``aom``) through Pillow or of SVT-AV1 (``svt``, ``svt-layered``), or VVC's.
 
-    VVenC's command makes ``vvenc``; ``vvenc-explicit`` has parameter sets.
+    VVenC's command makes ``vvenc``; ``vvenc-explicit`` has parameter sets. SVT-AV1 codes ``frames`` pictures,
+    each moved ``moves`` samples further.
     """
     from refenc import vvenc
     from refenc.keyframes import av1_still
@@ -66,29 +75,40 @@ def payload(
         return vvenc.still(pattern, quality)
     if encoder == "vvenc-explicit":
         return vvc.join(vvc.default_parameter_sets(width, height)) + vvenc.still(pattern, quality)
-    return _layered(_svt(pattern)) if encoder == "svt-layered" else _svt(pattern, **options)
+    if encoder == "svt-layered":
+        return _layered(_svt([pattern]))
+    shown = [_picture(width, height, picture | {"shift": moves * index}) for index in range(frames)]
+    return _svt(shown, **options)
 
 
 def _picture(width: int, height: int, row: dict[str, Any]) -> Picture:
     return picture(width, height, **row)
 
 
-def _svt(shown: Picture, frames: int = 1, pixel_format: str = "yuv420p", parameters: str = "lp=1") -> bytes:
+def _svt(
+    shown: Sequence[Picture],
+    unit: int | None = None,
+    pixel_format: str = "yuv420p",
+    parameters: str = "lp=1",
+) -> bytes:
+    """Temporal unit number ``unit`` of the AV1 sequence of these pictures, or all of them."""
     import av
     import numpy as np
 
     context: Any = av.CodecContext.create("libsvtav1", "w")
-    context.width, context.height, context.pix_fmt = shown.width, shown.height, pixel_format
+    context.width, context.height, context.pix_fmt = shown[0].width, shown[0].height, pixel_format
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     context.options = {"preset": "8", "crf": "30", "svtav1-params": parameters}
     packets = []
-    planes = [plane.reshape(-1, shown.width) for plane in shown.planes]
-    for index in range(frames):
+    for index, one in enumerate(shown):
+        planes = [plane.reshape(-1, one.width) for plane in one.planes]
         frame = av.VideoFrame.from_ndarray(np.concatenate(planes), "yuv420p").reformat(format=pixel_format)
         frame.pts = index
         packets += context.encode(frame)
+    packets += context.encode(None)
     # A temporal unit begins with its delimiter.
-    return b"".join(bytes(packet).removeprefix(b"\x12\0") for packet in [*packets, *context.encode(None)])
+    units = [bytes(packet).removeprefix(b"\x12\0") for packet in packets]
+    return b"".join(units if unit is None else units[unit : unit + 1])
 
 
 def _layered(data: bytes) -> bytes:
@@ -130,7 +150,7 @@ def scene(
     for unit in list(reader)[:-1]:
         value = unit.to_json()
         if isinstance(unit, Keyframe):
-            value = {key: value[key] for key in ("unit", "codec", "role", "downscale_log2")}
+            value = {key: value[key] for key in _KEPT if key in value}
             value["payload"] = unit.payload.hex()
         units.append(value)
     return units

@@ -27,6 +27,7 @@ from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
 from tgv_format.hyper_synthesis import hyper_synthesis
 from tgv_format.illm_model import small_model
+from tgv_format.interpolation import Interpolation, Mode, no_vectors
 from tgv_format.keyframe import Codec, Keyframe, Role, coded_size
 from tgv_format.levels import level_for
 from tgv_format.masks import Masks, moved, plane_size
@@ -88,7 +89,7 @@ def _keyframe(row: Row, header: SequenceHeader, frame: int) -> Keyframe:
     else:
         payload = picture(*size, **row["picture"]).to_bytes()
     role, codec = Role(row.get("role", 0)), Codec(row.get("codec", 0))
-    return Keyframe(codec, role, frame % 256, downscale, payload)
+    return Keyframe(codec, role, frame % 256, downscale, payload, dependent=bool(row.get("dependent")))
 
 
 def _clip(row: Row, header: SequenceHeader) -> Clip:
@@ -100,6 +101,7 @@ def _clip(row: Row, header: SequenceHeader) -> Clip:
         camera_poses=_camera_poses(row["camera_poses"], *size) if "camera_poses" in row else None,
         masks=_masks(row["masks"], *size) if "masks" in row else None,
         text=_text(row["text"]) if "text" in row else None,
+        interpolation=_interpolation(row["interpolation"]) if "interpolation" in row else None,
     )
 
 
@@ -113,7 +115,7 @@ def _hint(row: Row) -> GeneratorHint:
 
 
 def picture(width: int, height: int, pattern: str, shift: int = 0, seed: int = 0) -> Picture:
-    """``gradient`` or ``stripes`` moved ``shift`` samples right, ``noise``, or ``flat`` of value ``seed``."""
+    """``gradient``, ``stripes``, ``texture`` moved right by ``shift``, ``noise``, ``flat`` of ``seed``."""
     if pattern == "noise":
         draw = random.Random(seed)
         half, rows = chroma_size(width, height)
@@ -126,6 +128,12 @@ def picture(width: int, height: int, pattern: str, shift: int = 0, seed: int = 0
             values = np.full((h, w), seed)
         elif pattern == "stripes":
             values = np.where(x >> 2 & 1, 235, 16) + 0 * y
+        elif pattern == "texture":
+            # Triangular waves of two directions; chroma has the scale of luma.
+            scale = 1 + (plane > 0)
+            values = sum(
+                abs((scale * (a * x + b * y)) % n - n // 2) for a, b, n in ((5, 3, 190), (2, -7, 270))
+            )
         else:
             across, down, least = ((12, 2, 16), (8, 0, 96), (-4, -4, 160))[plane]
             values = least + across * x + down * y
@@ -344,6 +352,11 @@ def _boxes(draw: Draw, count: int, h: int, w: int) -> NDArray[np.uint8]:
         y, x = draw.integer(0, h - 1), draw.integer(0, w - 1)
         plane[y : y + draw.integer(1, h), x : x + draw.integer(1, w)] = label
     return plane
+
+
+def _interpolation(row: Row) -> Interpolation:
+    vectors = np.array(row.get("vectors", no_vectors()), np.int8)
+    return Interpolation(Mode(row["mode"]), row.get("sharp", 0), vectors.reshape(-1, 2))
 
 
 def _text(row: Row) -> Text:

@@ -25,6 +25,7 @@ from tgv_format import (
     end,
     flow_tokens,
     generator_hint,
+    interpolation,
     keyframe,
     masks,
     sequence,
@@ -49,6 +50,7 @@ SECTIONS: dict[int, tuple[str, Any]] = {
     clip.SectionType.CAMERA_POSES: ("camera_poses", camera_poses.HEADER),
     clip.SectionType.MASKS: ("masks", masks.HEADER),
     clip.SectionType.TEXT: ("text", _NOTHING),
+    clip.SectionType.INTERPOLATION: ("interpolation", interpolation.HEADER),
 }
 
 

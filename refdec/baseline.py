@@ -6,22 +6,23 @@ Keyframes are sampled along the motion fields of :mod:`refdec.motion` and blende
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdec.motion import FRACTION_BITS, SPACING, SPACING_LOG2, Field, Motion
+from refdec.interpolation import Interpolation, sharpened
+from refdec.motion import SPACING, SPACING_LOG2, Field, Motion
+from refdec.sampling import Anchor, Vectors, sample
 from tgv_format.clip import Clip
-from tgv_format.picture import Picture, Plane
+from tgv_format.interpolation import Mode
+from tgv_format.picture import Picture
 
 # Samples that are interpolated one by one at a time; bounds the memory for hostile masks.
 _BLOCK = 1 << 18
 _HALF = 1 << (2 * SPACING_LOG2 - 1)
 
-Vectors = NDArray[np.int32]
 Mapper = Callable[[Callable[[int], Picture], Iterable[int]], Iterable[Picture]]
 
 
@@ -37,28 +38,22 @@ def reconstruct(
     ``first`` is the picture of frame 0, ``last`` that of the last frame where a trailing keyframe gives it.
     ``mapper`` may compute several frames at once; it has to keep their order.
     """
-    anchors = [Anchor.of(picture) for picture in (first, last) if picture is not None]
-    render = partial(frame, Motion(clip, *first.y.shape), anchors)
-    yield from mapper(render, range(1, clip.frame_count + 1) if frames is None else frames)
+    wanted = range(1, clip.frame_count + 1) if frames is None else frames
+    if wanted:
+        anchors = [Anchor.of(picture) for picture in (first, last) if picture is not None]
+        yield from mapper(renderer(clip, anchors), wanted)
 
 
-@dataclass(frozen=True, eq=False)
-class Anchor:
-    """A keyframe picture prepared for sampling: per plane, each sample with its three right and lower
-    neighbours in the four bytes of a uint32 (least significant first: itself, right, below, below right)."""
-
-    picture: Picture
-    quads: tuple[NDArray[np.uint32], ...]
-
-    @classmethod
-    def of(cls, picture: Picture) -> Anchor:
-        return cls(picture, tuple(_quads(plane) for plane in picture.planes))
-
-
-def _quads(plane: Plane) -> NDArray[np.uint32]:
-    p = np.pad(plane, ((0, 1), (0, 1)), mode="edge").astype(np.uint32)
-    quads: NDArray[np.uint32] = p[:-1, :-1] | p[:-1, 1:] << 8 | p[1:, :-1] << 16 | p[1:, 1:] << 24  # type: ignore[assignment]
-    return quads
+def renderer(clip: Clip, anchors: Sequence[Anchor]) -> Callable[[int], Picture]:
+    """What makes frame t of ``clip`` (clause 10.1); for ``anchors`` see :func:`frame`."""
+    guided = partial(frame, Motion(clip, *anchors[0].picture.y.shape), anchors)
+    section = clip.interpolation
+    if section is None or len(anchors) == 1:
+        return guided
+    if section.mode == Mode.GUIDED or clip.frame_count == 1:
+        return lambda t: sharpened(guided(t), section.sharp)
+    between = Interpolation(anchors[0], anchors[1], clip.frame_count, section.vectors)
+    return lambda t: sharpened(between.frame(t), section.sharp)
 
 
 def frame(motion: Motion, anchors: Sequence[Anchor], t: int) -> Picture:
@@ -135,24 +130,6 @@ def warp(anchor: Anchor, field: Vectors | None) -> tuple[list[NDArray[np.uint16]
     """The anchor's planes sampled along ``field``, and where the sampling position is inside the picture."""
     if field is None:
         return [plane.astype(np.uint16) for plane in anchor.picture.planes], None
-    y, inside = _sample(anchor.quads[0], field)
+    y, inside = sample(anchor.quads[0], field)
     chroma = field[:, ::2, ::2] >> 1
-    return [y, *(_sample(quads, chroma)[0] for quads in anchor.quads[1:])], inside
-
-
-def _sample(quads: NDArray[np.uint32], field: Vectors) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-    """Bilinear sampling with four fractional bits, coordinates clamped to the plane (clause 10.3)."""
-    height, width = quads.shape
-    x = field[0] + (np.arange(width, dtype=np.int32) << FRACTION_BITS)
-    y = field[1] + (np.arange(height, dtype=np.int32) << FRACTION_BITS)[:, None]
-    cx = np.clip(x, 0, (width - 1) << FRACTION_BITS)
-    cy = np.clip(y, 0, (height - 1) << FRACTION_BITS)
-    inside = (cx == x) & (cy == y)
-    index = (cy >> FRACTION_BITS) * width + (cx >> FRACTION_BITS)
-    quad = quads.ravel().take(index)
-    fx = (cx & 15).astype(np.uint32)
-    fy = (cy & 15).astype(np.uint16)
-    # Two 16-bit lanes: the upper row in the low half, the lower row in the high half.
-    lanes = (quad & 0x00FF00FF) * (16 - fx) + (quad >> 8 & 0x00FF00FF) * fx
-    upper, lower = lanes.astype(np.uint16), (lanes >> 16).astype(np.uint16)
-    return (upper * (16 - fy) + lower * fy + 128) >> 8, inside
+    return [y, *(sample(quads, chroma)[0] for quads in anchor.quads[1:])], inside

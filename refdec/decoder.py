@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from refdec import keyframes
 from refdec.baseline import Mapper, reconstruct
+from refdec.keyframes import KeyframeDecoder
 from tgv_format.clip import Clip
 from tgv_format.end import EndOfSequence
 from tgv_format.errors import TgvError
@@ -34,6 +34,7 @@ class Decoder:
     def __post_init__(self) -> None:
         self._next = 0
         self._keyframes = 0
+        self._track = KeyframeDecoder(self.header.width, self.header.height, self.header.colour)
         self._shown: Picture | None = None
         self._pending: tuple[Keyframe, Picture] | None = None
 
@@ -68,12 +69,12 @@ class Decoder:
         self._keyframes += 1
         yield from self._flush()
         try:
-            header = self.header
-            picture = keyframes.decode(keyframe, header.width, header.height, path, header.colour)
+            picture = self._track.decode(keyframe, path)
         except TgvError as error:
             if self.conceal is None:
                 raise
             self.conceal(error)
+            self._track.reset()
             return
         if keyframe.role is Role.TRAILING:
             self._pending = keyframe, picture

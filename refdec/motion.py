@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdec.camera import Camera
+from refdec.sampling import FRACTION_BITS
 from tgv_format import flow_tokens
 from tgv_format.clip import Clip
 from tgv_format.flow_tokens import Tokenizer
@@ -23,7 +24,6 @@ from tgv_format.trajectories import Trajectories
 _TABLE = load("reconstruction")
 SPACING_LOG2: int = _TABLE["node_spacing_log2"]
 SPACING = 1 << SPACING_LOG2
-FRACTION_BITS = 4
 #: The farthest that camera and flow tokens move anything, in 1/16 luma samples.
 LIMIT = 1 << 16
 

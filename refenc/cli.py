@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tgv_format.sequence import SequenceHeader
 
 PROG = "refenc"
-_KINDS = frozenset({"trajectory", "flow", "scene"})
+_KINDS = frozenset({"trajectory", "flow", "scene", "interpolation"})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,13 +42,15 @@ def parser() -> argparse.ArgumentParser:
         "--quality",
         type=int,
         metavar="STEP",
-        help="keyframe quality without --bitrate, 0 (worst) to 78 (av1), 62 (vvc) or 63 (illm)",
+        help="keyframe quality without --bitrate, 0 (worst) to 148 (av1-sequence), 78 (av1), 62 (vvc) or "
+        "63 (illm)",
     )
     p.add_argument(
         "--keyframe-codec",
-        choices=("av1", "vvc", "illm"),
-        default="av1",
-        help="av1 (the default); vvc, which needs VVenC's vvencapp on PATH; illm: learned, see --model",
+        choices=("av1-sequence", "av1", "vvc", "illm"),
+        default="av1-sequence",
+        help="av1-sequence (the default): AV1 with prediction from earlier keyframes; av1: stills; vvc: "
+        "stills, which need VVenC's vvencapp on PATH; illm: learned, see --model",
     )
     p.add_argument(
         "--model",
@@ -67,12 +69,20 @@ def parser() -> argparse.ArgumentParser:
         help="frames between keyframes (default: a second, at most 29)",
     )
     p.add_argument(
+        "--random-access",
+        type=_positive,
+        default=5.0,
+        metavar="SECONDS",
+        help="at most between keyframes that are not predicted from earlier ones (default: %(default)s)",
+    )
+    p.add_argument(
         "--guidance",
         type=_kinds,
-        default=frozenset({"trajectory"}),
+        default=frozenset({"trajectory", "interpolation"}),
         metavar="KIND[,KIND]",
-        help="what may be sent besides keyframes, where it pays: trajectory (points; the default), flow "
-        "(flow tokens), scene (camera poses, and masks where there are points), or all",
+        help="what may be sent besides keyframes, where it pays: trajectory (points), flow (flow tokens), "
+        "scene (camera poses, and masks where there are points), interpolation (motion found by the decoder, "
+        "and sharpening), or all (default: trajectory,interpolation)",
     )
     p.add_argument(
         "--max-points",
@@ -131,7 +141,7 @@ def _count(text: str) -> int:
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not a bitrate")
+        raise argparse.ArgumentTypeError(f"{text} is out of range")
     return value
 
 
@@ -228,6 +238,7 @@ def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, 
         codec=_codec(args, info),
         step=args.quality,
         interval=args.keyframe_interval or default_interval(info.frame_rate),
+        random_access=args.random_access,
         guidance=guidance,
         caption=args.text and unicodedata.normalize("NFC", _text(args.text)),
         hint=hint,

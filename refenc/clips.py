@@ -53,6 +53,24 @@ def divide(
         yield from _rest(scene, interval, opens, first)
 
 
+def periods(sources: Iterable[Source], most: float) -> list[list[Picture]]:
+    """The keyframes of clips in order, grouped into periods that do not reach over a scene change.
+
+    A period has one keyframe, or ends at most ``most`` frames after it begins.
+    """
+    groups: list[list[Picture]] = []
+    begin = 0
+    for source in sources:
+        frames = [0] * source.opens_scene + [source.length] * (source.length > 0)
+        for frame in frames:
+            number = source.first_frame + frame
+            if not groups or number - begin > most or (source.opens_scene and not frame):
+                groups.append([])
+                begin = number
+            groups[-1].append(source.pictures[frame])
+    return groups
+
+
 def _rest(scene: list[Picture], interval: int, opens: bool, first: int) -> Iterator[Source]:
     length = len(scene) - 1
     count = max(1, -(-length // interval))

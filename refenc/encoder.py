@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from refenc.clips import Source, divide
+from refenc.clips import Source, divide, periods
 from refenc.guidance import Choice, Guidance, GuidanceOptions, analyse, choices
 from refenc.keyframes import CODECS, CodedPicture, KeyframeCodec
 from refenc.rate import Budget, Keyframes
@@ -39,14 +39,16 @@ class EncoderOptions:
     """``bitrate`` in bits per second, None for constant quality at step ``step`` of the ladder of
     ``codec``, or at its default one.
 
-    ``interval`` frames between keyframes; ``caption`` goes with the first clip; ``seed``
+    ``interval`` frames between keyframes, and ``random_access`` seconds at most between those that depend on
+    none before; ``caption`` goes with the first clip; ``seed``
     is that of clustering; ``workers`` threads.
     """
 
     bitrate: float | None = None
-    codec: KeyframeCodec = CODECS["av1"]
+    codec: KeyframeCodec = CODECS["av1-sequence"]
     step: int | None = None
     interval: int = 29
+    random_access: float = 5.0
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
     caption: str | None = None
     hint: GeneratorHint | None = None
@@ -138,12 +140,9 @@ class _State:
     def window(self, sources: list[Source]) -> Iterator[CodedClip]:
         """Code one window of clips."""
         slots = _slots(sources)
-        pictures = [
-            source.pictures[0 if slot == first else -1]
-            for source, (first, last) in zip(sources, slots, strict=True)
-            for slot in range(first if source.opens_scene else last, last + 1)
-        ]
-        keyframes = Keyframes(pictures, self.options.codec, lambda *a: list(self.pool.map(*a)))
+        period = self.options.random_access * float(self.writer.header.frame_rate)
+        groups = periods(sources, period if self.options.codec.predictive else 0)
+        keyframes = Keyframes(groups, self.options.codec, lambda *a: list(self.pool.map(*a)))
         settings = repeat(self.options.seed), repeat(self.options.guidance.kinds)
         analyses = list(self.pool.map(analyse, [s.pictures for s in sources], *settings))
 
@@ -159,7 +158,7 @@ class _State:
             codec, step = self.options.codec, self.options.step
             if step is None:
                 step = codec.ladder.index(codec.default)
-            coded = keyframes.at([step] * len(pictures))
+            coded = keyframes.at([step] * len(groups))
             chosen = self._best(guidance(coded), 1.0)
         else:
             granted = self.budget.grant(frames) - _UNIT_OVERHEAD * len(sources)

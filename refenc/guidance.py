@@ -7,7 +7,8 @@ what it would miss least goes first. (Adding greedily from nothing gets stuck: o
 field, and a moving object needs its still surroundings to be sent too.) Which of the nested sets is sent
 is decided on pictures: squared error of the reconstruction plus its bits at the price that a bit has in
 the keyframes. Flow tokens, camera poses and masks are tried with and without points, and likewise sent
-where that pays.
+where that pays. Interpolation by the decoder itself is sent instead of all of them where it is better at the
+same price of a bit.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from refdec.baseline import Anchor, frame
+from refdec.baseline import frame
 from refdec.motion import Motion
+from refdec.sampling import Anchor
 from refenc import smooth
+from refenc.interpolation import interpolated
 from refenc.keyframes import CodedPicture, halve_plane
 from refenc.quantise import Quantiser
 from refenc.smooth import Ground, texture
-from tgv_format import camera_poses, flow_tokens, masks, trajectories
+from tgv_format import camera_poses, flow_tokens, interpolation, masks, trajectories
 from tgv_format.clip import Clip
+from tgv_format.interpolation import Interpolation, Mode, no_vectors
 from tgv_format.masks import Masks
 from tgv_format.picture import Picture, Plane
 from tgv_format.text import Text
@@ -42,7 +46,12 @@ _TRACKED_SAMPLES = 1 << 19
 _STRIDE = 3
 
 #: Kinds of guidance, and the sections that each may send.
-KINDS = {"trajectory": ("trajectories",), "flow": ("flow_tokens",), "scene": ("camera_poses", "masks")}
+KINDS = {
+    "trajectory": ("trajectories",),
+    "flow": ("flow_tokens",),
+    "scene": ("camera_poses", "masks"),
+    "interpolation": ("interpolation",),
+}
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -52,7 +61,8 @@ Indices = NDArray[np.intp]
 class GuidanceOptions:
     """What is considered and what it may cost.
 
-    ``kinds``: any of :data:`KINDS`; ``flow`` are flow tokens, ``scene`` are camera poses and masks.
+    ``kinds``: any of :data:`KINDS`; ``flow`` are flow tokens, ``scene`` are camera poses and masks. With
+    ``interpolation`` frames are sharpened, too.
     ``max_points`` sent per clip (0 sends none); ``cell``: grid of candidates, in luma samples;
     ``saturation``: motion error, in samples, beyond which a worse one hardly matters; ``bit_price``:
     relative to what a bit buys in the keyframes; ``precision``, ``lattice_log2``, ``path_price`` of the
@@ -94,13 +104,14 @@ class Guidance:
 
     ground: Ground = field(default_factory=Ground)
     trajectories: Trajectories | None = None
+    interpolation: Interpolation | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
 
     def clip(self, length: int, text: Text | None = None) -> Clip:
         """The clip unit."""
         ground = self.ground
         sections = ground.flow_tokens, ground.camera_poses, ground.masks
-        return Clip(length, self.trajectories, text, *sections)
+        return Clip(length, self.trajectories, text, *sections, self.interpolation)
 
 
 def analyse(pictures: Sequence[Picture], seed: int, kinds: frozenset[str] = frozenset()) -> Analysis | None:
@@ -186,6 +197,9 @@ class Choice:
         self._sets: dict[Ground, list[Indices]] = {}
         self._rated: dict[tuple[Ground, int], _Rated] = {}
         self._with_masks: dict[Ground, Ground] = {}
+        self._between: _Rated | None = None
+        if "interpolation" in options.kinds:
+            self._between = self._interpolated([picture.y for picture in pictures])
 
     def best(self, price: float = 1.0) -> Guidance:
         """What costs least, nothing where nothing pays for itself; ``price`` multiplies that of bits."""
@@ -195,7 +209,26 @@ class Choice:
         if self._points and self._analysis.masks is not None:
             found.append(self._best_set(self._masked(chosen.ground), price))
             chosen = min(chosen, found[-1], key=lambda rated: rated.cost(price))
-        return Guidance(chosen.ground, chosen.points, self._dropped(chosen, found, price))
+        if self._between is not None and self._between.interpolation is not None:
+            if self._between.interpolation.sharp:
+                section = Interpolation(Mode.GUIDED, self._between.interpolation.sharp, no_vectors())
+                bits = chosen.bits + interpolation.cost(section)
+                chosen = replace(chosen, interpolation=section, bits=bits)
+            found += [chosen, self._between]
+            chosen = min(found[-2:], key=lambda rated: rated.cost(price))
+        return Guidance(
+            chosen.ground, chosen.points, chosen.interpolation, self._dropped(chosen, found, price)
+        )
+
+    def _interpolated(self, originals: Sequence[Plane]) -> _Rated:
+        """Interpolation without any other section."""
+        section, made = interpolated(originals, *self._anchors)
+        error = squared_error(self._originals, [made[t - 1] for t in self._times])
+        return _Rated(Ground(), None, self._of_all(error), interpolation.cost(section), section)
+
+    def _of_all(self, error: float) -> float:
+        """The squared error of all frames between the keyframes, by that of those that are looked at."""
+        return error * (self._length - 1) / len(self._times)
 
     def _shortlist(self, price: float) -> list[Ground]:
         """Of every combination of sections the ground that costs least without points."""
@@ -240,7 +273,7 @@ class Choice:
                 bits += trajectories.cost(points, *self._size)
             motion = Motion(Guidance(ground, points).clip(self._length), *self._size[::-1])
             made = [frame(motion, self._anchors, t).y for t in self._times]
-            error = squared_error(self._originals, made) * (self._length - 1) / len(self._times)
+            error = self._of_all(squared_error(self._originals, made))
             self._rated[ground, index] = _Rated(ground, points, error, bits)
         return self._rated[ground, index]
 
@@ -280,15 +313,19 @@ class _Rated:
     points: Trajectories | None
     error: float
     bits: float
+    interpolation: Interpolation | None = None
 
     def cost(self, price: float) -> float:
         return self.error + price * self.bits
 
     @property
     def sections(self) -> set[str]:
-        return {name for name, value in vars(self.ground).items() if value is not None} | (
-            {"trajectories"} if self.points is not None else set()
-        )
+        sections = {
+            **vars(self.ground),
+            "trajectories": self.points,
+            "interpolation": self.interpolation,
+        }
+        return {name for name, value in sections.items() if value is not None}
 
 
 def choices(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from refdec.keyframes import checkpoints, models, pictures
-from refenc.keyframes import KeyframeCodec
+from refenc.keyframes import KeyframeCodec, stills
 from tgv_format import illm
 from tgv_format.illm_model import FRACTION_BITS, SUFFIX
 from tgv_format.keyframe import Codec
@@ -41,7 +41,7 @@ def codec(name: str, colour: Colour) -> KeyframeCodec:
 
     qualities = range(len(illm.STEPS))
     ladder = tuple((downscale, quality) for downscale in (1, 0) for quality in qualities)
-    return KeyframeCodec(Codec.ILLM, still, ladder, default=(0, _WORST - 8), colour=colour)
+    return KeyframeCodec(Codec.ILLM, stills(still), ladder, default=(0, _WORST - 8), colour=colour)
 
 
 def _file(name: str) -> Path:

@@ -1,21 +1,29 @@
-"""Encoding of keyframes: AV1 stills through Pillow's AVIF encoder, VVC stills through vvencapp (clause 7)."""
+"""Encoding of keyframes (clause 7).
+
+AV1 sequences are SVT-AV1's through PyAV, AV1 stills libaom's through Pillow, VVC stills those of vvencapp.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdec import keyframes as decoder
+from refdec.keyframes import KeyframeDecoder
 from refenc import vvenc
 from tgv_format import obu
 from tgv_format.keyframe import Codec, Keyframe, Role
 from tgv_format.picture import Colour, Picture, Plane
 
 _SPEED = 6
+_LEAST = 4  # samples of a side that SVT-AV1 takes
+_PRESET = 4  # of SVT-AV1, 0 (slow) to 13
 _DEFAULT = Colour()
 
 
@@ -26,39 +34,59 @@ class CodedPicture:
     codec: Codec
     downscale_log2: int
     payload: bytes
+    dependent: bool
     picture: Picture
 
     def keyframe(self, role: Role, frame: int) -> Keyframe:
         """The unit that shows this picture as frame number ``frame``."""
-        return Keyframe(self.codec, role, frame % 256, self.downscale_log2, self.payload)
+        shift, dependent = self.downscale_log2, self.dependent
+        return Keyframe(self.codec, role, frame % 256, shift, self.payload, dependent=dependent)
 
 
 @dataclass(frozen=True)
 class KeyframeCodec:
     """A way to code keyframes.
 
-    ``still`` makes a payload of a picture and a quality; ``ladder`` are pairs of downscale_log2 and quality
-    from the fewest bits to the most; ``default`` is the one to use when no bitrate is asked for. ``require``
-    raises ValueError when something is missing that ``still`` needs. ``colour`` is that of the pictures.
+    ``code`` makes payloads of a group of pictures and a quality: where it is ``predictive``, those of a
+    random-access period, of which the first depends on nothing before; otherwise those of a single picture.
+    ``ladder`` are pairs of downscale_log2 and quality from the fewest bits to the most; ``default`` is the
+    one to use when no bitrate is asked for. ``require`` raises ValueError when something is missing that
+    ``code`` needs. ``colour`` is that of the pictures.
     """
 
     codec: Codec
-    still: Callable[[Picture, int], bytes]
+    code: Callable[[Sequence[Picture], int], list[bytes]]
     ladder: tuple[tuple[int, int], ...]
     default: tuple[int, int]
+    predictive: bool = False
     require: Callable[[], None] = lambda: None
     colour: Colour = _DEFAULT
 
-    def encode(self, picture: Picture, step: int) -> CodedPicture:
-        """Code a picture at step ``step`` of the ladder."""
+    def encode(self, pictures: Sequence[Picture], step: int) -> list[CodedPicture]:
+        """Code a group of pictures at step ``step`` of the ladder."""
         downscale, quality = self.ladder[step]
-        small = picture
+        small = list(pictures)
         for _ in range(downscale):
-            small = halve(small)
-        payload = self.still(small, quality)
-        keyframe = Keyframe(self.codec, Role.LEADING, 0, downscale, payload)
-        decoded = decoder.decode(keyframe, picture.width, picture.height, colour=self.colour)
-        return CodedPicture(self.codec, downscale, payload, decoded)
+            small = [halve(picture) for picture in small]
+        decoder = KeyframeDecoder(pictures[0].width, pictures[0].height, self.colour)
+        coded = []
+        for payload in self.code(small, quality):
+            dependent = self.predictive and not _is_independent(payload)
+            keyframe = Keyframe(self.codec, Role.LEADING, 0, downscale, payload, dependent=dependent)
+            coded.append(CodedPicture(self.codec, downscale, payload, dependent, decoder.decode(keyframe)))
+        return coded
+
+
+def stills(
+    still: Callable[[Picture, int], bytes],
+) -> Callable[[Sequence[Picture], int], list[bytes]]:
+    """Payloads of pictures that ``still`` codes one by one."""
+    return lambda pictures, quality: [still(picture, quality) for picture in pictures]
+
+
+def _is_independent(payload: bytes) -> bool:
+    """Whether an AV1 payload begins a sequence."""
+    return next(obu.split(payload)).obu_type == obu.ObuType.SEQUENCE_HEADER
 
 
 def halve(picture: Picture) -> Picture:
@@ -71,6 +99,39 @@ def halve_plane(plane: Plane) -> Plane:
     height, width = plane.shape
     p = np.pad(plane, ((0, height & 1), (0, width & 1)), mode="edge").astype(np.uint16)
     return ((p[::2, ::2] + p[1::2, ::2] + p[::2, 1::2] + p[1::2, 1::2] + 2) >> 2).astype(np.uint8)
+
+
+def av1_sequence(pictures: Sequence[Picture], quality: int) -> list[bytes]:
+    """Temporal units of one AV1 sequence without their delimiters, one for each picture.
+
+    ``quality`` is twice SVT-AV1's crf, 0 (best) to 140. Pictures that are too small for SVT-AV1 become
+    stills, of the best quality.
+    """
+    width, height = pictures[0].width, pictures[0].height
+    if min(width, height) < _LEAST:
+        return [av1_still(picture, 100) for picture in pictures]
+    import av
+
+    os.environ.setdefault("SVT_LOG", "1")  # errors alone
+    context: Any = av.CodecContext.create("libsvtav1", "w")
+    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    # The rate means nothing where quality is constant; pictures are coded as if they were frames.
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    # One key frame, at the beginning, and hidden frames that are not filtered in time.
+    parameters = f"crf={quality / 2}:tune=1:keyint=-1:scd=0:enable-tf=0:lp=1"
+    # FFmpeg's own crf, which chooses the mode, ends at 63.
+    context.options = {"preset": str(_PRESET), "crf": "50", "svtav1-params": parameters}
+    packets = []
+    for index, picture in enumerate(pictures):
+        frame = av.VideoFrame(width, height, "yuv420p")
+        for plane, samples in zip(frame.planes, picture.planes, strict=True):
+            rows = np.zeros((plane.height, plane.line_size), np.uint8)
+            rows[:, : plane.width] = samples
+            plane.update(rows.tobytes())
+        frame.pts, frame.time_base = index, context.time_base
+        packets += context.encode(frame)
+    packets += context.encode(None)
+    return [bytes(packet).removeprefix(b"\x12\0") for packet in packets]
 
 
 def av1_still(picture: Picture, quality: int) -> bytes:
@@ -102,11 +163,23 @@ def _as_rgb(picture: Picture) -> NDArray[np.uint8]:
 
 
 #: The codecs by name. A smaller picture wins where coarse quantisers would have to be used at the larger
-#: size: below about 2000 bytes at 512 x 320 samples with AV1, below 1600 with VVC.
+#: size: below about 2000 bytes at 512 x 320 samples with AV1, below 1600 with VVC. In a sequence, where most
+#: pictures take less, the same quantisers are the place to change over.
 CODECS: dict[str, KeyframeCodec] = {
+    "av1-sequence": KeyframeCodec(
+        Codec.AV1,
+        av1_sequence,
+        ladder=(
+            *((2, crf) for crf in range(140, 115, -1)),
+            *((1, crf) for crf in range(128, 105, -1)),
+            *((0, crf) for crf in range(120, 19, -1)),
+        ),
+        default=(1, 108),
+        predictive=True,
+    ),
     "av1": KeyframeCodec(
         Codec.AV1,
-        av1_still,
+        stills(av1_still),
         ladder=(
             *((2, quality) for quality in range(0, 30, 2)),
             *((1, quality) for quality in range(0, 40, 2)),
@@ -116,7 +189,7 @@ CODECS: dict[str, KeyframeCodec] = {
     ),
     "vvc": KeyframeCodec(
         Codec.VVC,
-        vvenc.still,
+        stills(vvenc.still),
         ladder=(*((1, qp) for qp in range(63, 39, -1)), *((0, qp) for qp in range(46, 7, -1))),
         default=(1, 43),
         require=vvenc.require,

@@ -8,29 +8,28 @@ from dataclasses import dataclass, field
 from refenc.keyframes import CodedPicture, KeyframeCodec
 from tgv_format.picture import Picture
 
-Mapper = Callable[..., "list[CodedPicture]"]
+Mapper = Callable[..., "list[list[CodedPicture]]"]
 
 
 @dataclass
 class Keyframes:
-    """The keyframes of a window, coded at any step of the codec's ladder on demand, each only once.
+    """The keyframes of a window, coded at any step of the codec's ladder on demand, each group only once.
 
-    ``mapper`` applies a function to several arguments, maybe at once, and returns a list in their order.
+    ``groups`` are those that ``codec`` codes together; there is one step for each. ``mapper`` applies a
+    function to several arguments, maybe at once, and returns a list in their order.
     """
 
-    pictures: Sequence[Picture]
+    groups: Sequence[Sequence[Picture]]
     codec: KeyframeCodec
     mapper: Mapper
-    _coded: dict[tuple[int, int], CodedPicture] = field(default_factory=dict)
+    _coded: dict[tuple[int, int], list[CodedPicture]] = field(default_factory=dict)
 
     def at(self, steps: Sequence[int]) -> list[CodedPicture]:
-        """Every picture at its step."""
+        """Every picture at the step of its group."""
         missing = [(i, s) for i, s in enumerate(steps) if (i, s) not in self._coded]
-        coded = self.mapper(
-            self.codec.encode, [self.pictures[i] for i, _ in missing], [s for _, s in missing]
-        )
+        coded = self.mapper(self.codec.encode, [self.groups[i] for i, _ in missing], [s for _, s in missing])
         self._coded.update(zip(missing, coded, strict=True))
-        return [self._coded[i, s] for i, s in enumerate(steps)]
+        return [picture for i, s in enumerate(steps) for picture in self._coded[i, s]]
 
     def size(self, steps: Sequence[int]) -> int:
         """Bytes of all payloads."""
@@ -39,9 +38,9 @@ class Keyframes:
     def fit(self, budget: float) -> list[int]:
         """Steps, at most one apart, whose size is nearest to ``budget`` bytes without a needless excess.
 
-        All pictures get the highest step that fits, then as many as fit get the next one.
+        All groups get the highest step that fits, then as many as fit get the next one.
         """
-        count = len(self.pictures)
+        count = len(self.groups)
         low, high = 0, len(self.codec.ladder) - 1
         while low < high:
             middle = (low + high + 1) // 2

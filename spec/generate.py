@@ -39,6 +39,7 @@ from tgv_format import (  # noqa: E402
     generator_hint,
     illm,
     illm_model,
+    interpolation,
     keyframe,
     masks,
     sequence,
@@ -78,6 +79,7 @@ DECLARATIONS = {
     "flow_tokens_header": flow_tokens.HEADER,
     "camera_poses_header": camera_poses.HEADER,
     "masks_header": masks.HEADER,
+    "interpolation_header": interpolation.HEADER,
 }
 #: Declarations that are not part of units and sections themselves.
 OTHER_DECLARATIONS = {
@@ -165,6 +167,7 @@ def blocks(found: list[dict[str, str | None]]) -> dict[str, Callable[[], str]]:
         "latent_constants": lambda: constants("latents", LATENTS),
         "text_constants": lambda: constants("text", TEXT),
         "reconstruction_constants": lambda: constants("reconstruction", RECONSTRUCTION),
+        "interpolation_constants": lambda: constants("interpolation", INTERPOLATION),
         "context_sets": context_sets,
         "levels": levels,
         "errors": lambda: errors(found),
@@ -302,6 +305,27 @@ RECONSTRUCTION = {
     )
 }
 
+INTERPOLATION = {
+    name.upper(): (name,)
+    for name in (
+        "pyramid_levels",
+        "coarsest_bits",
+        "last_level",
+        "search_range",
+        "search_radius",
+        "search_penalty",
+        "flow_steps",
+        "flow_radius",
+        "flow_damping",
+        "step_max",
+        "smooth_radius",
+        "projection_steps",
+        "border_width",
+        "border_ramp",
+        "sharp_radius",
+    )
+}
+
 
 def constants(name: str, names: Mapping[str, tuple[str, ...]]) -> str:
     rows = []
@@ -351,7 +375,7 @@ def _weight(distance: int) -> int:
 
 
 def level_bounds(level: Level) -> dict[str, int]:
-    """An upper bound of the magnitude of intermediate values of clauses 7.5 to 10.4, by description."""
+    """An upper bound of the magnitude of intermediate values of clauses 7.5 to 10.6, by description."""
     last, count, precisions = level.clip_frames, level.trajectories, range(8)
     reach = max(3 * _units(level, p) + 127 for p in precisions)
     cells = level.luma_samples << 8
@@ -402,6 +426,32 @@ def level_bounds(level: Level) -> dict[str, int]:
         "`2 * sum + total` (10.2.3)": 2 * total * (vector + smooth) + total,
         "`sum` of `field` (10.3)": (vector + 2 * smooth) << 2 * spacing,
         "sum of samples (10.3, 10.4)": 255 * 256 + 128,
+        **_interpolation_bounds(),
+    }
+
+
+def _interpolation_bounds() -> dict[str, int]:
+    """Those of clause 10.6, which hold for all levels."""
+    t = tables.load("interpolation")
+    steps, sample = t["flow_steps"] * t["step_max"], 255 << 2
+    vector = 16 * t["search_range"] + steps
+    for _ in range(t["pyramid_levels"] - t["last_level"]):
+        vector = 2 * vector + steps
+    area, blurred = (2 * t["flow_radius"] + 1) ** 2, (2 * t["sharp_radius"] + 1) ** 4
+    # The magnitude of a shifted negative product is rounded up.
+    total = area * ((sample * (sample >> 1) >> 4) + 1)
+    damped = total + t["flow_damping"]
+    correction = 64 << 2
+    return {
+        "component of `V` (10.6.2)": vector,
+        "sum of `box` (10.6.2)": damped,
+        "`det` (10.6.2)": damped * damped,
+        "dividend of a step (10.6.2)": 16 * 2 * total * damped,
+        "product with `moment` (10.6.3)": vector * 128 + 2048,
+        "component of `U` (10.6.3)": vector << t["last_level"],
+        "component of `to_first` and `to_last` (10.6.4)": 2 * (vector << t["last_level"]) + correction,
+        "dividend of `weight` (10.6.4)": 256 * 255 * t["border_ramp"] + 256 * t["border_ramp"],
+        "dividend of `out` (10.6.5)": blurred * (255 * (8 + interpolation.MAX_SHARP) + 4),
     }
 
 

@@ -200,9 +200,8 @@ types:
             type: b2
             valid:
               max: 2
-          - id: reserved
+          - id: dependent
             type: b1
-            valid: false
   clip:
     doc-ref: spec/tgv.md, clause 9.1
     seq:
@@ -233,6 +232,7 @@ types:
             section_type::camera_poses: camera_poses
             section_type::masks: masks
             section_type::text: text
+            section_type::interpolation: interpolation
         doc: Bytes where the type is not registered.
     types:
       tag:
@@ -338,6 +338,28 @@ types:
           - id: reserved
             type: b5
             valid: 0
+  interpolation:
+    doc-ref: spec/tgv.md, clause 10.6
+    seq:
+      - id: head
+        type: head
+      - id: message
+        size-eos: true
+        doc: Entropy-coded data (clause 8).
+    types:
+      head:
+        seq:
+          - id: mode
+            type: b2
+            valid:
+              max: 2
+          - id: sharp
+            type: b5
+            valid:
+              max: 20
+          - id: reserved
+            type: b1
+            valid: false
   text:
     doc-ref: spec/tgv.md, clause 9.3
     seq:
@@ -378,6 +400,7 @@ enums:
     3: camera_poses
     4: masks
     5: text
+    6: interpolation
   codec:
     0: raw
     1: av1

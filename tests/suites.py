@@ -17,6 +17,7 @@ from tgv_format.camera_poses import CameraPoses, default_intrinsics
 from tgv_format.clip import Clip
 from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
+from tgv_format.interpolation import Interpolation, Mode
 from tgv_format.keyframe import Role
 from tgv_format.masks import Masks
 from tgv_format.text import Text
@@ -82,7 +83,10 @@ def still() -> bytes:
 
 
 def everything() -> bytes:
-    """A hint, a clip between two keyframes with all sections, then one by steps after the second keyframe."""
+    """A hint, a clip between two keyframes with all sections, then one by steps after the second keyframe.
+
+    Interpolation stands in the last one, which it takes no part in.
+    """
     header = small_header(24, 16)
     count = 6
     rng = np.random.default_rng(7)
@@ -128,6 +132,7 @@ def everything() -> bytes:
     motion = np.zeros((count, 2, 2), np.int16)
     motion[1, 0] = 1, 0
     masks = Masks(labels, motion, 2)
+    between = Interpolation(Mode.CORRECTED, 5, np.array([[1, -2]], np.int8))
     hint = GeneratorHint("any", bytes(32), Sampler.DDIM, 10, 120, 7)
     clip = Clip(count, points, Text("a boat"), tokens, poses, masks)
     return write(
@@ -137,7 +142,7 @@ def everything() -> bytes:
             raw_keyframe(header, count, Role.TRAILING, 2),
             hint,
             clip,
-            Clip(2, steps),
+            Clip(2, steps, interpolation=between),
         ],
     )
 

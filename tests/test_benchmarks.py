@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import shlex
 import sys
 from argparse import Namespace
 from fractions import Fraction
@@ -21,7 +23,10 @@ import damage
 import entropy
 import guidance
 import memory
+import peers
+import plot
 import rate
+import rd
 import speed
 import streams
 from rates import flow_tokens, masks, poses, trajectories, yardsticks
@@ -38,7 +43,7 @@ from tgv_format.picture import Colour
 
 SIZE = (96, 64)
 FRAMES = 14
-OPTIONS = ["--keyframe-interval", "6", "--quality", "20", "--caption", "A wall."]
+OPTIONS = ["--keyframe-codec", "av1", "--keyframe-interval", "6", "--quality", "20", "--caption", "A wall."]
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +204,159 @@ def test_damage_extents(stream: Path) -> None:
 def test_damage_is_concealed(stream: Path, tmp_path: Path) -> None:
     rows = list(islice(damage.conceal(stream.read_bytes(), tmp_path), 5, 8))
     assert [row["fault"] for row in rows] == ["", "", ""]
+
+
+# --- Rate and distortion
+
+
+def rd_row(codec: str, kbps: float, clip: str = "pan", setting: str = "8", **metrics: float) -> common.Row:
+    return {"clip": clip, "codec": codec, "setting": setting, "kbps": kbps, **metrics}
+
+
+def test_rd(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From clips to tables, plots and pictures; what was computed once is not computed again."""
+    one = peers.Peer(peers.X265, (40,), scale=2, spacing=4)
+    monkeypatch.setitem(rd.PEERS, "x265-half-t4", one)
+    elsewhere = tmp_path / "peers.csv"
+    rows = [rd_row("vvenc", kbps, psnr_y=90.0, ssim=0.1) for kbps in (0.1, 1000)]
+    rows += [rd_row("x265-half-t4", 0.1, psnr_y=99.0, ssim=1.0)]
+    with elsewhere.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "lpips"])
+        writer.writeheader()
+        writer.writerows(rows)
+    figures, plots, pictures = tmp_path / "rd.json", tmp_path / "plots", tmp_path / "pictures"
+    command = ["--clips", str(video.parent), "--size", "128x128", "--frames", "10", "--bitrates", "8"]
+    command += ["--run", "x265-half-t4", "--peers", str(elsewhere), "--listed", "--json", str(figures)]
+    assert rd.main([*command, "--plots", str(plots), "--pictures", str(pictures)]) in (0, 1)
+
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    assert [(row["codec"], row["setting"]) for row in found["rows"]] == [
+        ("tgv", "8"),
+        ("x265-half-t4", "crf40"),
+    ]
+    for row in found["rows"]:
+        assert (row["frames"], row["fps"]) == (10, 25)
+        assert row["kbps"] == pytest.approx(row["bits"] * 25 / 10 / 1000)
+        assert row["psnr_y"] > 15
+        assert 0 < row["ssim"] < 1
+    (line,) = found["summary"][0]["clips"]
+    # What was measured elsewhere of a codec that is run here is not used.
+    assert (line["best psnr_y"], line["peers"]["psnr_y"]) == (90, "vvenc")
+    assert line["psnr_y - best"] == pytest.approx(found["rows"][0]["psnr_y"] - 90)
+    assert "tgv loses in psnr_y on 1 of 1: pan" in capsys.readouterr().out
+    for name in ("pan", "mean"):
+        assert "vvenc" in (plots / f"{name}.svg").read_text(encoding="utf-8")
+    assert (pictures / "pan tgv_8.png").exists()
+
+    computed = []
+    monkeypatch.setattr(
+        rd, "measure", lambda original, job, *_: computed.append(job.codec) or found["rows"][0]
+    )
+    rd.main(command)
+    assert computed == []
+    rd.main([*command, "--again"])
+    assert computed == ["tgv"]
+    with pytest.raises(SystemExit, match="made with"):
+        rd.main([*command, "--measure", "other"])
+
+
+def test_rd_measures_by_command(video: Path, tmp_path: Path) -> None:
+    original = rd.prepare(video, SIZE, 5, tmp_path)
+    coded = peers.Coded(1234, original.pictures, 0, 0)
+    script = "import json, sys; print(json.dumps({'words': sys.argv[1:]}))"
+    command = shlex.join([sys.executable, "-c", script])
+    words = rd.measured(command, tmp_path, original, coded, tmp_path)["words"]
+    first, second = (guidance.read_original(Path(word), None) for word in words[:2])
+    assert [p.md5() for p in first] == [p.md5() for p in second] == [p.md5() for p in original.pictures]
+    assert words[2:] == shlex.split(f"--bits 1234 --json --matrix 709 --step 3 --weights {tmp_path}")
+    with pytest.raises(RuntimeError, match="broken"):
+        rd.measured(shlex.join([sys.executable, "-c", "exit('broken')"]), None, original, coded, tmp_path)
+
+
+def test_rd_own_metrics(scene: Rendered) -> None:
+    info = OutputInfo(*SIZE, Fraction(25), Colour(), (1, 1))
+    original = rd.Original("pan", scene.pictures[:2], info, Path())
+    same = rd.own_metrics(original, peers.Coded(0, scene.pictures[:2], 0, 0))
+    assert same == {"psnr_y": 100, "ssim": pytest.approx(1)}
+    other = rd.own_metrics(original, peers.Coded(0, scene.pictures[1:3], 0, 0))
+    assert other["psnr_y"] < 40
+    assert other["ssim"] < 0.99
+
+
+def test_rd_compares_at_equal_rates() -> None:
+    """In the logarithm of the rate; a peer that does not get so low does not take part."""
+    curves = rd.Curves.of(
+        [
+            rd_row("vvenc", 16, lpips=0.2, ms_ssim=0.9),
+            rd_row("vvenc", 4, lpips=0.4, ms_ssim=0.7),
+            rd_row("vvenc-half", 4, lpips=0.35, ms_ssim=0.6),
+            rd_row("svt-av1", 9, lpips=0.1),
+            rd_row("x265", 1, clip="other", lpips=0.0),
+            rd_row("tgv", 1, lpips=0.0),
+        ]
+    )
+    assert curves.best("pan", "lpips", 8) == (pytest.approx(0.3), "vvenc")
+    assert curves.best("pan", "lpips", 5) == (0.35, "vvenc-half")
+    assert curves.best("pan", "lpips", 5, "vvenc") == (0.35, "vvenc-half")
+    assert curves.best("pan", "lpips", 20) == (0.1, "svt-av1")
+    assert curves.best("pan", "lpips", 20, "vvenc") == (0.2, "vvenc")
+    assert curves.best("pan", "lpips", 3) is None
+    assert curves.best("pan", "ms_ssim", 8) == (pytest.approx(0.8), "vvenc")
+
+
+def test_rd_says_where_tgv_loses() -> None:
+    metrics = ["lpips", "ms_ssim"]
+    rival = [rd_row(rd.RIVAL, 1, clip, lpips=0.4, ms_ssim=0.8) for clip in ("a", "b")]
+    rows = [rd_row("tgv", 5.4, "a", lpips=0.5, ms_ssim=0.9), rd_row("tgv", 5.6, "b", lpips=0.2, ms_ssim=0.6)]
+    # A third clip that the rival does not have is left out of the ratio of means.
+    rows.append(rd_row("tgv", 5, "c", lpips=9.0, ms_ssim=0.0))
+    curves = rd.Curves.of(rival)
+    lines, means = rd.compare(rows, curves, metrics), rd.rivals(rows, curves, metrics)
+    assert [line["lpips / best"] for line in lines] == [pytest.approx(1.25), pytest.approx(0.5), None]
+    assert {m: [c.split()[0] for c in clips] for m, clips in rd.losses(lines, metrics).items()} == {
+        "lpips": ["a"],
+        "ms_ssim": ["b"],
+    }
+    assert [line["codec"] for line in means] == ["tgv", rd.RIVAL, "best"]
+    assert means[1]["clips"] == 2
+    assert means[1]["tgv / lpips"] == pytest.approx(0.35 / 0.4)
+    assert "median" in rd.report("tgv", 5, lines, means)
+    rate_, lpips, ms_ssim = rd.targets("tgv", 5, rows, means)
+    assert rate_.missed == ["b: 5.60"]
+    assert [list(target.missed) for target in (lpips, ms_ssim)] == [[], ["mean of 2 clips"]]
+    assert len(rd.targets("tgv", 8, rows, means)) == 1
+
+
+def test_peer_counts_what_decodes(scene: Rendered) -> None:
+    packets = peers.encode(peers.X265, 30, scene.pictures[:3], Fraction(25))
+    decoded = list(peers.decode(peers.X265, packets))
+    assert all(guidance.psnr(a.y, b.y) > 25 for a, b in zip(scene.pictures, decoded, strict=False))
+    assert len(decoded) == 3
+    # x265 says its version in an SEI message.
+    assert b"x265" not in b"".join(packets)
+    units = [b"\x00\x00\x00\x01\x46\x01\x50", b"\x00\x00\x01\x26\x01\xaf", b"\x00\x00\x01\x4e\x01\x80"]
+    assert peers.without_sei(b"".join(units)) == units[1]
+    assert peers.without_delimiters(b"\x12\x00\x0a\x01\x00") == b"\x0a\x01\x00"
+
+
+def test_peer_interpolates(scene: Rendered) -> None:
+    """Every picture between is far nearer to the original than the cross-fade."""
+    a, b = scene.pictures[0], scene.pictures[4]
+    made, faded = peers.interpolate(a, b, 4), reconstruct(Clip(4), a, b, range(1, 4))
+    for original, *others in zip(scene.pictures[1:4], made, faded, strict=True):
+        for plane, gain in (("y", 9), ("u", 2)):
+            warped, mixed = (guidance.psnr(getattr(original, plane), getattr(p, plane)) for p in others)
+            assert warped > mixed + gain
+
+
+def test_plot_places_points() -> None:
+    text = plot.svg("a & b", {"lpips": {"tgv": [(8.0, 0.5), (2.0, 1.0)], "other": [(4.0, 0.75)]}})
+    assert "a &amp; b" in text
+    left, right, top = plot._LEFT, plot._LEFT + plot._WIDTH, plot._TOP
+    assert f'points="{left:.1f},{top:.1f} {right:.1f},{top + plot._HEIGHT:.1f}"' in text
+    assert f'cx="{(left + right) / 2:.1f}" cy="{top + plot._HEIGHT / 2:.1f}"' in text
 
 
 # --- Rates

@@ -130,6 +130,37 @@ def test_a_scene_cut_opens_with_a_leading_keyframe(rendered: Render, tmp_path: P
     assert shape == [(Role.LEADING, 0), (Role.TRAILING, 9), 9, (Role.LEADING, 10), (Role.TRAILING, 19), 9, 20]
 
 
+def independent(path: Path) -> list[int]:
+    """The frames of keyframes that are no dependent ones."""
+    found = units(path)
+    return [unit.frame_number for unit in found if isinstance(unit, Keyframe) and not unit.dependent]
+
+
+def test_random_access(rendered: Render, tmp_path: Path) -> None:
+    """Keyframes 4 frames apart at 30 frames per second, of which some depend on none before."""
+    video, words = rendered("pan", 96, 64, 25), ("--keyframe-interval", "4")
+    report_of(tmp_path, video, *words)
+    assert independent(tmp_path / "out.tgv") == [0]
+    report_of(tmp_path, video, *words, "--random-access", "0.3")
+    assert independent(tmp_path / "out.tgv") == [0, 12, 24]
+    report_of(tmp_path, video, *words, "--keyframe-codec", "av1")
+    assert independent(tmp_path / "out.tgv") == [*range(0, 25, 4)]
+    report_of(tmp_path, rendered("cut", 128, 96, 20), "--keyframe-interval", "3")
+    assert independent(tmp_path / "out.tgv") == [0, 10]
+
+
+def test_prediction_saves_bits(rendered: Render, tmp_path: Path) -> None:
+    video, sizes, errors = rendered("pan", 192, 128, 25), [], []
+    for codec, step in (("av1", "25"), ("av1-sequence", "48")):
+        words = "--keyframe-interval", "4", "--max-points", "0", "--keyframe-codec", codec
+        sizes.append(report_of(tmp_path, video, *words, "--quality", step)["bits"]["keyframes"])
+        assert decode(str(tmp_path / "out.tgv"), str(tmp_path / "out.y4m")) == 0
+        pairs = zip(frames(video), frames(str(tmp_path / "out.y4m")), strict=True)
+        errors.append(np.mean([psnr(a, b) for n, (a, b) in enumerate(pairs) if n % 4 == 0]))
+    assert errors[1] > errors[0] - 0.1
+    assert sizes[1] < 0.8 * sizes[0], (sizes, errors)
+
+
 def test_the_number_of_workers_does_not_change_the_bytes(rendered: Render, tmp_path: Path) -> None:
     video, paths = rendered("orbit", 128, 96, 24), [tmp_path / f"{n}.tgv" for n in (1, 2)]
     for workers, path in zip("12", paths, strict=True):
@@ -194,11 +225,11 @@ def test_the_report_adds_up(rendered: Render, tmp_path: Path, options: list[str]
     assert all(sum(clip["bytes"].values()) == clip["total_bytes"] for clip in report["clips"])
 
 
-def test_trajectories_are_the_default_guidance(rendered: Render, tmp_path: Path) -> None:
+def test_trajectories_and_interpolation_are_the_default_guidance(rendered: Render, tmp_path: Path) -> None:
     video = rendered("dolly", 128, 96, 20)
     report_of(tmp_path, video)
     default = (tmp_path / "out.tgv").read_bytes()
-    report_of(tmp_path, video, "--guidance", "trajectory")
+    report_of(tmp_path, video, "--guidance", "trajectory,interpolation")
     assert (tmp_path / "out.tgv").read_bytes() == default
 
 
@@ -206,7 +237,8 @@ SECTIONS = {
     "flow": {"flow_tokens"},
     "scene": {"camera_poses", "masks"},
     "flow,trajectory": {"flow_tokens", "trajectories"},
-    "all": {"flow_tokens", "camera_poses", "masks", "trajectories"},
+    "interpolation": {"interpolation"},
+    "all": {"flow_tokens", "camera_poses", "masks", "trajectories", "interpolation"},
 }
 
 
@@ -227,7 +259,7 @@ def test_what_is_sent_gains(rendered: Render, tmp_path: Path, kinds: str) -> Non
     """Between the same keyframes, a shaking camera is reconstructed much better with any guidance."""
     video = rendered("shake", 192, 128, 16)
     errors = []
-    for options in (["--max-points", "0"], ["--guidance", kinds]):
+    for options in (["--guidance", "trajectory", "--max-points", "0"], ["--guidance", kinds]):
         report_of(tmp_path, video, "--quality", "50", *options)
         assert decode(str(tmp_path / "out.tgv"), str(tmp_path / "out.y4m")) == 0
         pairs = zip(frames(video), frames(str(tmp_path / "out.y4m")), strict=True)
@@ -257,7 +289,7 @@ def test_a_bitrate_out_of_reach_is_remarked(
 
 def test_quality_orders_sizes(rendered: Render, tmp_path: Path) -> None:
     video = rendered("pan", 96, 64, 2)
-    top = len(CODECS["av1"].ladder) - 1
+    top = len(CODECS["av1-sequence"].ladder) - 1
     sizes = [report_of(tmp_path, video, "--quality", str(q))["bytes"] for q in (0, 29, top)]
     assert sizes == sorted(set(sizes))
 
@@ -271,11 +303,11 @@ def test_what_does_not_move_needs_no_points(rendered: Render, tmp_path: Path, sc
 
 def test_no_points_on_request(rendered: Render, tmp_path: Path) -> None:
     video = rendered("cut", 128, 96, 20)
-    assert report_of(tmp_path, video)["bits"]["trajectories"] > 0
-    assert "trajectories" not in report_of(tmp_path, video, "--max-points", "0")["bits"]
-    assert max(clip["points"] for clip in report_of(tmp_path, video, "--max-points", "5")["clips"]) in range(
-        1, 6
-    )
+    points = "--guidance", "trajectory"
+    assert report_of(tmp_path, video, *points)["bits"]["trajectories"] > 0
+    assert "trajectories" not in report_of(tmp_path, video, *points, "--max-points", "0")["bits"]
+    report = report_of(tmp_path, video, *points, "--max-points", "5")
+    assert max(clip["points"] for clip in report["clips"]) in range(1, 6)
 
 
 # --- options ----------------------------------------------------------------------------------------------
@@ -385,7 +417,7 @@ def test_bad_input(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[s
     [
         (["--size", "9000x9000"], "9000x9000"),
         (["--quality", "-1"], "quality"),
-        (["--quality", str(len(CODECS["av1"].ladder))], "quality"),
+        (["--quality", str(len(CODECS["av1-sequence"].ladder))], "quality"),
         (["--caption", "x" * 70000], "text"),
         (["--generator", "x" * 65], "name"),
         (["--keyframe-interval", "65"], "64"),

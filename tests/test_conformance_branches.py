@@ -21,10 +21,12 @@ MODULES = [
     ),
     "refdec.baseline",
     "refdec.camera",
+    "refdec.interpolation",
     "refdec.keyframes.av1",
     "refdec.keyframes.ffmpeg",
     "refdec.keyframes.vvc",
     "refdec.motion",
+    "refdec.sampling",
 ]
 
 #: What in these modules is not decoding, by the end of a function's name: why.
@@ -36,6 +38,7 @@ OTHER = {
     "flow_tokens.validate": "is for encoders",
     "camera_poses.validate": "is for encoders",
     "masks.validate": "is for encoders",
+    "interpolation.validate": "is for encoders",
     "trajectories.canonical": "puts an encoder's points in order",
     "level_for": "chooses an encoder's level",
     "syntax.build": "writes headers",
@@ -66,6 +69,7 @@ OTHER = {
 ONE_WAY = {
     ("Reader", "self._conceal is None"): "conceals",
     ("Reader.__iter__", "self._stuck(error) and (not self._units.resynchronise())"): "conceals",
+    ("Reader.__iter__", "error.path.startswith('clip')"): "conceals",
     ("_error", "self.decoder"): "refuses parameters that cannot be coded",
     ("TgvError.__init__", "identifier not in IDENTIFIERS"): "would be an error of the program",
     ("Picture.__post_init__", ""): "would be an error of the program",
@@ -74,6 +78,8 @@ ONE_WAY = {
     ("flow_tokens.flow", "params.tokenizer_id != Tokenizer.COSINE"): "would be an error of the program",
     ("Motion.labels_of", "span is not None"): "is for encoders, which place points of their own",
     ("baseline.reconstruct", "frames is None"): "is for encoders, which want all frames",
+    ("baseline.reconstruct", "wanted"): "selects frames",
+    ("interpolation._vectors", "vectors is None"): "is for encoders",
 }
 
 

@@ -151,7 +151,7 @@ FAULTS: list[tuple[str, Any, str, Callable[[Any], Any]]] = [
     ("10.2.4", motion.Motion, "labels_of", lambda old: lambda *a: None),
     ("10.2.4", motion, "upsample", lambda old: lambda *a: old(*a)[::-1, ::-1]),
     ("10.3", baseline, "_HALF", lambda old: 0),
-    ("10.3", baseline, "_sample", lambda old: lambda quads, field: old(quads, field & ~15)),
+    ("10.3", baseline, "sample", lambda old: lambda quads, field: old(quads, field & ~15)),
     ("10.4", baseline, "warp", lambda old: lambda *a: (old(*a)[0], None)),
     ("10.4", baseline, "frame", lambda old: lambda m, anchors, t: old(m, anchors[: 1 + (t == m.length)], t)),
 ]

@@ -87,7 +87,7 @@ def test_recipe_is_complete(vector: Vector) -> None:
 def test_features_are_those_of_the_stream(vector: Vector) -> None:
     units = vector.expectation.units
     sections = {section.name.replace("_", "-") for unit in units for section in unit.sections}
-    names = {"trajectories", "flow-tokens", "camera-poses", "masks", "text"}
+    names = {"trajectories", "flow-tokens", "camera-poses", "masks", "text", "interpolation"}
     assert set(vector.features) & names == sections
     assert ("generator-hint" in vector.features) == any(unit.kind == "generator_hint" for unit in units)
 
@@ -147,8 +147,8 @@ def test_a_recipe_that_does_not_work_is_named(
 ) -> None:
     folder = tmp_path / "vectors" / "invalid" / "topic"
     folder.mkdir(parents=True)
-    text = BY_NAME["head-reserved"].recipe_path.read_text(encoding="utf-8")
-    (folder / "broken.toml").write_text(text.replace("head.reserved", "head.preserved"), encoding="utf-8")
+    text = BY_NAME["raw-dependent"].recipe_path.read_text(encoding="utf-8")
+    (folder / "broken.toml").write_text(text.replace("head.dependent", "head.preserved"), encoding="utf-8")
     found = manifest.read_recipe(folder / "broken.toml")
     monkeypatch.setattr(manifest, "vectors", lambda: [found, BY_NAME["trailing-keyframe"]])
     generate._recipes.cache_clear()
@@ -214,15 +214,15 @@ def test_a_second_fault_is_found() -> None:
     """The proof can fail: a stream with two faults shows both."""
     base = BY_NAME["trailing-keyframe"].stream_path.read_bytes()
     rows: list[dict[str, Any]] = [
-        {"set": {"keyframe[0].head.reserved": 1}},
-        {"set": {"keyframe[1].head.reserved": 1}},
+        {"set": {"keyframe[0].head.dependent": 1}},
+        {"set": {"keyframe[1].head.dependent": 1}},
     ]
     found = expect.faults(patches.apply(base, rows), (1, 2, 3, 4))
-    assert [error.path for error in found] == ["keyframe[0].head.reserved", "keyframe[1].head.reserved"]
+    assert [error.path for error in found] == ["keyframe[0].head.dependent", "keyframe[1].head.dependent"]
 
 
 def test_checks_are_enabled_again() -> None:
-    data = BY_NAME["head-reserved"].stream_path.read_bytes()
+    data = BY_NAME["raw-dependent"].stream_path.read_bytes()
     for _ in range(2):
         with pytest.raises(TgvError):
             expect.decode(data, (1,))

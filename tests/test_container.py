@@ -54,6 +54,10 @@ def trailing(frame: int, seed: int = 0) -> Keyframe:
     return raw_keyframe(HEADER, frame, Role.TRAILING, seed)
 
 
+def dependent(keyframe: Keyframe) -> Keyframe:
+    return replace(keyframe, codec=Codec.AV1, dependent=True)
+
+
 def raw_unit(element: Any, crc: bool = True) -> bytes:
     """The unit of an element, whether or not it may stand where it is put."""
     if isinstance(element, SequenceHeader):
@@ -319,6 +323,13 @@ WRONG_ORDER: dict[str, tuple[list[Any], str, str]] = {
     "trailing too early": ([leading(0), trailing(3), Clip(4)], "frame-number", "clip[0].frame_number"),
     "trailing too late": ([leading(0), trailing(5), Clip(4)], "frame-number", "clip[0].frame_number"),
     "frame count": ([leading(0), Clip(4), EndOfSequence(4, bytes(8))], "frame-number", "end.frame_count"),
+    "dependent first": ([dependent(leading(0))], "unit-order", "keyframe[0]"),
+    "dependent after raw": ([leading(0), Clip(1), dependent(trailing(2))], "unit-order", "keyframe[1]"),
+    "dependent of another size": (
+        [replace(leading(0), codec=Codec.AV1, downscale_log2=1), dependent(trailing(1))],
+        "unit-order",
+        "keyframe[1]",
+    ),
     "second header": ([leading(0), HEADER], "unit-order", "sequence"),
     "no end": ([leading(0)], "truncated", "unit"),
     "nothing but an end": ([EndOfSequence(1, bytes(8))], "frame-number", "end.frame_count"),
@@ -539,6 +550,36 @@ def test_a_damaged_unit_costs_itself_alone(index: int, kind: str, data: st.DataO
     assert isinstance(elements[-1], EndOfSequence)
     if kind != "lose" and piece:
         assert errors
+
+
+@pytest.mark.parametrize("kind", ["flip", "lose", "type"])
+@pytest.mark.parametrize("index", [1, 2, 3, 4, 5])
+def test_keyframes_that_depend_on_a_damaged_one_are_left_out(index: int, kind: str) -> None:
+    """After any damage but that of a clip's content, up to the next independent keyframe."""
+    first = replace(leading(0), codec=Codec.AV1)
+    units: list[Any] = [first, dependent(trailing(1)), Clip(1), dependent(trailing(2)), Clip(1)]
+    units += [replace(trailing(3), codec=Codec.AV1), Clip(1), dependent(trailing(4)), Clip(1)]
+    data = write(HEADER, units)
+    span = spans(data)[index]
+    piece = {
+        "flip": data[span.begin : span.end - 1] + b"\xa5",
+        "lose": b"\xa5" * 9,
+        "type": b"\x05" + data[span.begin + 1 : span.end],
+    }[kind]
+    elements, errors = concealed(data[: span.begin] + piece + data[span.end :])
+    left_out = {i for i in (2, 4) if i > index} | {index}
+    kept = [unit for i, unit in enumerate(units, 1) if i not in left_out]
+    assert [element.to_json() for element in elements[:-1]] == [unit.to_json() for unit in kept]
+    assert errors
+
+
+def test_a_damaged_clip_leaves_keyframes_alone() -> None:
+    units = [replace(leading(0), codec=Codec.AV1), Clip(1), dependent(trailing(2)), Clip(1)]
+    data = write(HEADER, units)
+    span = spans(data)[2]
+    elements, errors = concealed(replace_payload(data, span, data[span.payload : span.end - 4] + b"\0"))
+    assert [e.to_json() for e in elements[:-1]] == [unit.to_json() for unit in (units[0], *units[2:])]
+    assert len(errors) == 1
 
 
 def test_concealment_of_the_end() -> None:

@@ -31,6 +31,7 @@ from strategies import (
 from refdec import cli, keyframes
 from refdec.baseline import reconstruct
 from refdec.decoder import Decoder
+from refenc.keyframes import CODECS
 from tgv_format.clip import Clip
 from tgv_format.container import UnitType
 from tgv_format.errors import TgvError
@@ -49,7 +50,8 @@ HEADER = small_header(WIDTH, HEIGHT)
 def expected(header: SequenceHeader, units: list[Any]) -> list[str]:
     """MD5 of every frame, put together from the parts by the rules of clause 5.3."""
     out: list[Picture] = []
-    pending = None
+    # A clip starts from the last keyframe as it was decoded, whatever a section does to its frame.
+    latest = pending = None
     for unit in units:
         if isinstance(unit, Keyframe):
             picture = keyframes.decode(unit, header.width, header.height)
@@ -57,8 +59,10 @@ def expected(header: SequenceHeader, units: list[Any]) -> list[str]:
                 pending = picture
             else:
                 out.append(picture)
+                latest = picture
         elif isinstance(unit, Clip):
-            out += list(reconstruct(unit, out[-1], pending))
+            out += list(reconstruct(unit, latest, pending))
+            latest = pending or out[-1]
             pending = None
     return [p.md5() for p in out]
 
@@ -281,6 +285,50 @@ def test_several_damaged_units(name: str) -> None:
         assert len(frames) == len(good), pair
         wrong = [t for t, used in enumerate(inputs(units)) if not used & pair and frames[t] != good[t]]
         assert not wrong, (pair, wrong)
+
+
+def predicted() -> tuple[SequenceHeader, list[Any]]:
+    """Two random-access periods of four keyframes each."""
+    header = small_header(64, 48)
+    pictures = [random_picture(64, 48, seed) for seed in range(4)]
+    coded = CODECS["av1-sequence"].encode(pictures, 60) * 2
+    units: list[Any] = [coded[0].keyframe(Role.LEADING, 0)]
+    for number, one in enumerate(coded[1:], 1):
+        units += [one.keyframe(Role.TRAILING, 2 * number), Clip(2)]
+    return header, units
+
+
+def test_a_selection_of_predicted_keyframes() -> None:
+    header, units = predicted()
+    data = write(header, units)
+    whole = decode(data)
+    assert len(set(whole)) == 8
+    assert whole[8:] == whole[:7]
+    for start in range(15):
+        assert decode(data, start, 2) == whole[start : start + 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keyframes_that_depend_on_a_damaged_one(kind: str) -> None:
+    """The frames of the other period are what they were; those of the damaged one are there."""
+    header, units = predicted()
+    data = write(header, units)
+    whole = decode(data)
+    for index, keyframe in enumerate(units):
+        if not isinstance(keyframe, Keyframe):
+            continue
+        errors: list[TgvError] = []
+        frames = decode(damage(data, index, kind), errors=errors)
+        assert len(frames) == len(whole)
+        period = 0 if keyframe.frame_number < 8 else 8
+        before = max(keyframe.frame_number - 1, 0)
+        assert frames[:before] == whole[:before]
+        if not period:
+            assert frames[8:] == whole[8:]
+        later = [unit.frame_number for unit in units[index:] if isinstance(unit, Keyframe)]
+        # What was damaged inside its payload changes the digest too.
+        found = [error for error in errors if error.identifier != "digest-mismatch"]
+        assert len(found) == sum(number < period + 8 for number in later), (index, errors)
 
 
 def test_concealment_changes_nothing_in_a_good_stream() -> None:

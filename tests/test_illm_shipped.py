@@ -29,7 +29,7 @@ def test_its_files_take_little_space() -> None:
 
 def test_it_codes_pictures_it_has_not_seen() -> None:
     codec = illm.codec("tgv-illm-s", Colour())
-    coded = [codec.encode(PICTURE, codec.ladder.index((0, quality))) for quality in (15, 23, 31)]
+    coded = [codec.encode([PICTURE], codec.ladder.index((0, quality)))[0] for quality in (15, 23, 31)]
     sizes = [len(c.payload) for c in coded]
     errors = [np.mean((PICTURE.y.astype(float) - c.picture.y) ** 2) for c in coded]
     assert sizes == sorted(sizes)
@@ -44,7 +44,7 @@ def test_the_rate_is_that_of_the_float_network() -> None:
     with torch.inference_mode():
         out = pictures.network(path, model)(rgb.to_rgb(PICTURE, Colour()))
     bits = -float(out.y_likelihoods.log2().sum() + out.z_likelihoods.log2().sum())
-    payload = codec.encode(PICTURE, codec.ladder.index((0, 31))).payload
+    payload = codec.encode([PICTURE], codec.ladder.index((0, 31)))[0].payload
     # The header, and the last bytes of the message.
     assert len(payload) - 5 == pytest.approx(bits / 8, rel=0.005, abs=4)
 

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from typing import Any, cast
@@ -201,6 +202,57 @@ def test_av1_of_another_number_of_pictures() -> None:
     fault(units[0].data)
     fault(second, 64, 64)
     fault(first[: len(next(obu.split(first)).data)] + second, 64, 64)
+
+
+TRACK = "crf=50:keyint=-1:scd=0:enable-tf=0:lp=1"
+
+
+def dependent(payload: bytes) -> Keyframe:
+    return replace(unit(Codec.AV1, payload), dependent=True)
+
+
+def test_a_sequence_of_keyframes() -> None:
+    """Every unit gives its picture at once, although some were coded as hidden frames before."""
+    first, *rest = svt(7, parameters=TRACK)
+    assert min(map(len, rest)) == 3
+    context = av.CodecContext.create("libdav1d", "r")
+    data = b"".join(b"\x12\0" + payload for payload in (first, *rest))
+    shown = [frame.to_ndarray()[:64] for frame in [*context.decode(av.Packet(data)), *context.decode(None)]]
+    decoder = keyframes.KeyframeDecoder(64, 64)
+    pictures = [decoder.decode(unit(Codec.AV1, first)), *(decoder.decode(dependent(data)) for data in rest)]
+    for picture, expected in zip(pictures, shown, strict=True):
+        assert np.array_equal(picture.y, expected)
+    again = [decoder.decode(unit(Codec.AV1, first)), *(decoder.decode(dependent(data)) for data in rest[:2])]
+    assert [picture.md5() for picture in again] == [picture.md5() for picture in pictures[:3]]
+
+
+def test_a_dependent_keyframe_by_itself() -> None:
+    first, second, third = svt(3, parameters=TRACK)
+    decoder = keyframes.KeyframeDecoder(64, 64)
+    for _ in range(2):
+        with pytest.raises(TgvError, match="does not decode"):
+            decoder.decode(dependent(second))
+        decoder.decode(unit(Codec.AV1, first))
+        decoder.decode(dependent(second))
+        decoder.reset()
+    with pytest.raises(TgvError, match="OBU types"):
+        decoder.decode(dependent(first))
+    with pytest.raises(TgvError, match="OBU types"):
+        decoder.decode(unit(Codec.AV1, third))
+
+
+def test_hidden_frames_are_bounded() -> None:
+    first, second, _ = svt(3, parameters=TRACK)
+    hidden = next(obu.split(second)).data
+    assert len(list(obu.split(second))) == 2
+    for more in (7, 8):
+        decoder = keyframes.KeyframeDecoder(64, 64)
+        decoder.decode(unit(Codec.AV1, first))
+        if more == 7:
+            decoder.decode(dependent(second + more * hidden))
+        else:
+            with pytest.raises(TgvError, match="more than 9"):
+                decoder.decode(dependent(second + more * hidden))
 
 
 def test_av1_with_other_units() -> None:
@@ -429,3 +481,13 @@ def test_upsampling_is_sharper_than_bilinear_and_hardly_moves_anything() -> None
     chroma = np.full((16, 16), 128, np.uint8)
     up = keyframes.upsample(Picture(small, chroma, chroma), 64, 64)
     assert np.abs(up.y - large)[4:-4, 4:-4].max() < 1.5
+
+
+def test_raw_keyframes_need_no_codec() -> None:
+    script = (
+        "import sys; sys.modules['av'] = None\n"
+        "from refdec import keyframes\n"
+        "from tgv_format.keyframe import Codec, Keyframe, Role\n"
+        "keyframes.decode(Keyframe(Codec.RAW, Role.LEADING, 0, 0, b'yuv'), 1, 1)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[1]
 ALLOWED: dict[str, tuple[str, ...]] = {
     "tgv_format": (),
     "refdec": ("tgv_format",),
-    "refenc": ("tgv_format", "refdec.keyframes", "refdec.baseline", "refdec.motion"),
+    "refenc": (
+        "tgv_format",
+        *(f"refdec.{name}" for name in ("keyframes", "baseline", "interpolation", "motion", "sampling")),
+    ),
     "conformance": ("tgv_format", "refdec", "refenc"),
 }
 HEAVY = ("PIL", "av", "cv2", "numpy", "scipy", "sklearn", "torch", "tqdm")

@@ -29,7 +29,7 @@ SOURCE = FOLDER / "minimal_decoder.py"
 SUITE = [vector for vector in vectors() if 2 in vector.classes]
 
 #: The sections that it does not have.
-ABSENT = ("flow_tokens", "camera_poses", "masks")
+ABSENT = ("flow_tokens", "camera_poses", "masks", "interpolation")
 
 
 def _load() -> ModuleType:

@@ -191,6 +191,10 @@ def test_keyframe(unit: Keyframe) -> None:
 def test_keyframe_bytes() -> None:
     assert keyframe.encode(Keyframe(Codec.AV1, Role.TRAILING, 200, 2, b"xyz")).hex() == "1cc878797a"
     assert keyframe.encode(Keyframe(Codec.RAW, Role.LEADING, 0, 0, b"x")).hex() == "000078"
+    dependent = Keyframe(Codec.AV1, Role.LEADING, 7, 1, b"x", payload_offset=2, dependent=True)
+    assert keyframe.encode(dependent).hex() == "130778"
+    assert keyframe.decode(bytes.fromhex("130778"), 0, "keyframe[0]") == dependent
+    assert dependent.to_json()["dependent"] == 1
 
 
 @pytest.mark.parametrize(
@@ -199,7 +203,10 @@ def test_keyframe_bytes() -> None:
         ("", "truncated"),
         ("10", "truncated"),
         ("1000", "keyframe-invalid"),
-        ("110078", "reserved-value"),
+        ("010078", "reserved-value"),
+        ("210078", "reserved-value"),
+        ("310078", "reserved-value"),
+        ("1100", "keyframe-invalid"),
         ("160078", "reserved-value"),
         ("500078", "reserved-value"),
         ("f00078", "reserved-value"),
@@ -215,7 +222,8 @@ def test_bad_keyframes(payload: str, expected: str) -> None:
 
 
 def test_keyframes_that_cannot_be_coded() -> None:
-    for change in ({"payload": b""}, {"frame_number": 256}, {"frame_number": -1}, {"downscale_log2": 3}):
+    impossible: list[dict[str, Any]] = [{"payload": b""}, {"frame_number": 256}, {"frame_number": -1}]
+    for change in (*impossible, {"downscale_log2": 3}, {"dependent": True}):
         with pytest.raises(ParameterError):
             keyframe.encode(replace(Keyframe(Codec.RAW, Role.LEADING, 0, 0, b"x"), **change))
 

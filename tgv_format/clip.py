@@ -8,11 +8,12 @@ from typing import Any
 
 from construct import BitsInteger, BitStruct, Flag, If, Struct, this
 
-from tgv_format import camera_poses, flow_tokens, masks, text, trajectories
+from tgv_format import camera_poses, flow_tokens, interpolation, masks, text, trajectories
 from tgv_format.camera_poses import CameraPoses
 from tgv_format.entropy import TraceSink
 from tgv_format.errors import TgvError
 from tgv_format.flow_tokens import FlowTokens
+from tgv_format.interpolation import Interpolation
 from tgv_format.levels import LEVELS, Level
 from tgv_format.masks import Masks
 from tgv_format.sequence import SequenceHeader
@@ -29,6 +30,7 @@ class SectionType(IntEnum):
     CAMERA_POSES = 3
     MASKS = 4
     TEXT = 5
+    INTERPOLATION = 6
 
 
 HEADER = Struct("frame_count" / uleb128(1, max(level.clip_frames for level in LEVELS.values())))
@@ -48,6 +50,7 @@ class Clip:
     flow_tokens: FlowTokens | None = None
     camera_poses: CameraPoses | None = None
     masks: Masks | None = None
+    interpolation: Interpolation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The value that clause 11.2 prescribes: absent sections have no key."""
@@ -57,6 +60,7 @@ class Clip:
             "camera_poses": self.camera_poses,
             "masks": self.masks,
             "text": self.text,
+            "interpolation": self.interpolation,
         }
         return {
             "unit": "clip",
@@ -92,6 +96,9 @@ def encode(clip: Clip, header: SequenceHeader) -> bytes:
         sections.append((SectionType.MASKS, body))
     if clip.text is not None:
         sections.append((SectionType.TEXT, text.encode(clip.text, header.limits)))
+    if clip.interpolation is not None:
+        body = interpolation.encode(clip.interpolation, clip.frame_count)
+        sections.append((SectionType.INTERPOLATION, body))
     out = build(HEADER, frame_count=clip.frame_count)
     for index, (kind, body) in enumerate(sections):
         tag = {"ancillary": False, "last": index == len(sections) - 1, "section_type": int(kind)}
@@ -133,7 +140,7 @@ def decode(
     """Decode the payload of a clip unit that stands at byte ``offset``."""
     limits = header.limits
     frame_count, sections = split(data, offset, path, limits)
-    points, tokens, poses, labels, caption = None, None, None, None, None
+    points, tokens, poses, labels, caption, between = None, None, None, None, None, None
     picture = header.width, header.height, frame_count, limits, trace
     for section in sections:
         kind, body, offset = section.section_type, section.body, section.offset
@@ -152,9 +159,11 @@ def decode(
             labels = masks.decode(body, offset, f"{path}.masks", *picture)
         elif kind == SectionType.TEXT:
             caption = text.decode(body, offset, f"{path}.text", limits, trace)
+        elif kind == SectionType.INTERPOLATION:
+            between = interpolation.decode(body, offset, f"{path}.interpolation", frame_count, trace)
         else:
             raise TgvError("unknown-critical", offset, path, f"section type {kind} is unknown")
-    return Clip(frame_count, points, caption, tokens, poses, labels)
+    return Clip(frame_count, points, caption, tokens, poses, labels, between)
 
 
 def validate(clip: Clip, header: SequenceHeader) -> None:

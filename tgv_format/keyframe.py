@@ -10,7 +10,7 @@ from typing import Any
 from construct import BitsInteger, BitStruct, Flag, Struct
 
 from tgv_format.errors import TgvError
-from tgv_format.syntax import ParameterError, Range, Reserved, build, parse, u8
+from tgv_format.syntax import ParameterError, Range, build, parse, u8
 
 
 class Codec(IntEnum):
@@ -36,7 +36,7 @@ HEADER = Struct(
         "codec" / BitsInteger(4),
         "trailing" / Flag,
         "downscale_log2" / Range(BitsInteger(2), 0, 2, "reserved-value"),
-        "reserved" / Reserved(1),
+        "dependent" / Flag,
     ),
     "frame_number" / u8(0, 255),
 )
@@ -48,6 +48,7 @@ class Keyframe:
 
     ``frame_number`` is the index of the frame it shows, modulo 256; the coded picture is smaller than the
     sequence's by a factor of ``2 ** downscale_log2``, sizes rounded up; ``payload`` belongs to the codec.
+    A ``dependent`` keyframe is predicted from those before it, and only decodes after them.
     """
 
     codec: Codec
@@ -56,9 +57,11 @@ class Keyframe:
     downscale_log2: int
     payload: bytes
     payload_offset: int = 0
+    dependent: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The value that clause 11.2 prescribes."""
+        dependent = {"dependent": 1} if self.dependent else {}
         return {
             "unit": "keyframe",
             "codec": int(self.codec),
@@ -67,6 +70,7 @@ class Keyframe:
             "downscale_log2": self.downscale_log2,
             "payload_bytes": len(self.payload),
             "payload_sha256": hashlib.sha256(self.payload).hexdigest(),
+            **dependent,
         }
 
 
@@ -83,6 +87,7 @@ def encode(keyframe: Keyframe) -> bytes:
         "codec": int(keyframe.codec),
         "trailing": keyframe.role is Role.TRAILING,
         "downscale_log2": keyframe.downscale_log2,
+        "dependent": keyframe.dependent,
     }
     return build(HEADER, head=head, frame_number=keyframe.frame_number) + keyframe.payload
 
@@ -101,15 +106,20 @@ def decode(data: bytes, offset: int, path: str) -> Keyframe:
         downscale_log2=fields.head.downscale_log2,
         payload=data[used:],
         payload_offset=offset + used,
+        dependent=fields.head.dependent,
     )
     try:
         validate(keyframe)
     except ParameterError as error:
-        raise TgvError(error.identifier, offset + used, f"{path}.{error.element}", error.detail) from None
+        at = keyframe.payload_offset if error.element == "payload" else offset
+        raise TgvError(error.identifier, at, f"{path}.{error.element}", error.detail) from None
     return keyframe
 
 
 def validate(keyframe: Keyframe) -> None:
-    """Raise ParameterError for an empty payload."""
+    """Raise ParameterError for an empty payload, and for a codec that has no dependent keyframes."""
+    if keyframe.dependent and keyframe.codec is not Codec.AV1:
+        detail = f"{keyframe.codec.name} keyframes are not dependent"
+        raise ParameterError("reserved-value", "head.dependent", detail)
     if not keyframe.payload:
         raise ParameterError("keyframe-invalid", "payload", "the payload is empty")

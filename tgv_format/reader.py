@@ -15,7 +15,7 @@ from tgv_format.end import EndOfSequence
 from tgv_format.entropy import TraceSink
 from tgv_format.errors import TgvError
 from tgv_format.generator_hint import GeneratorHint
-from tgv_format.keyframe import Keyframe, Role
+from tgv_format.keyframe import Codec, Keyframe, Role
 from tgv_format.sequence import SequenceHeader
 
 Element = Keyframe | Clip | GeneratorHint | EndOfSequence
@@ -52,6 +52,7 @@ class Reader:
         self._digest = SequenceDigest()
         self._digest.update(self.header.to_json())
         self._order = Order()
+        self._track = Track()
         self._counts = {"keyframe": 0, "clip": 0}
 
     def __iter__(self) -> Iterator[Element]:
@@ -63,6 +64,8 @@ class Reader:
                     raise
                 self._damaged = True
                 self._conceal(error)
+                if not error.path.startswith("clip"):
+                    self._track = Track()
                 if self._stuck(error) and not self._units.resynchronise():
                     return
                 continue
@@ -93,7 +96,10 @@ class Reader:
     def _decode(self, unit: Unit) -> Element | None:
         kind, data, offset = unit.unit_type, unit.payload, unit.offset
         if kind == UnitType.KEYFRAME:
-            return keyframe.decode(data, offset, self._path("keyframe"))
+            path = self._path("keyframe")
+            found = keyframe.decode(data, offset, path)
+            self._track.check(found, offset, path)
+            return found
         if kind == UnitType.CLIP:
             return clip_module.decode(data, offset, self._path("clip"), self.header, self._trace)
         if kind == UnitType.END:
@@ -174,3 +180,18 @@ class Order:
         if keyframe.frame_number != expected % 256:
             detail = f"the keyframe is numbered {keyframe.frame_number}, not {expected % 256}"
             raise TgvError("frame-number", offset, f"{path}.frame_number", detail)
+
+
+class Track:
+    """The keyframe before, which a dependent one continues (clause 5.3)."""
+
+    def __init__(self) -> None:
+        self._before: tuple[Codec, int] | None = None
+
+    def check(self, keyframe: Keyframe, offset: int, path: str) -> None:
+        """Take the next keyframe; TgvError ``unit-order`` when it depends on one that there is not."""
+        kind = keyframe.codec, keyframe.downscale_log2
+        if keyframe.dependent and kind != self._before:
+            detail = "the keyframe before is none of its codec and size, on which it could depend"
+            raise TgvError("unit-order", offset, path, detail)
+        self._before = kind

@@ -14,7 +14,7 @@ from tgv_format.container import SIGNATURE, UnitType, write_unit
 from tgv_format.end import EndOfSequence
 from tgv_format.generator_hint import GeneratorHint
 from tgv_format.keyframe import Keyframe
-from tgv_format.reader import Order
+from tgv_format.reader import Order, Track
 from tgv_format.sequence import SequenceHeader
 
 
@@ -31,6 +31,7 @@ class Writer:
         self.header = header
         self.bytes_by_part: Counter[str] = Counter()
         self._order = Order()
+        self._track = Track()
         self._digest = SequenceDigest()
         self._digest.update(header.to_json())
         self._put("signature", SIGNATURE)
@@ -48,6 +49,7 @@ class Writer:
 
     def keyframe(self, unit: Keyframe) -> None:
         payload = keyframe.encode(unit)
+        self._track.check(unit, self.size, "keyframe")
         self._order.check(unit, self.size)
         self._digest.update(unit.to_json())
         self._unit(UnitType.KEYFRAME, payload, {"keyframes": len(unit.payload), "keyframe_framing": -1})

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 from rates.video import Video
 from rates.yardsticks import Ints, general, layouts, order0, range_bytes
-from refdec.baseline import Anchor, frame
+from refdec.baseline import frame
 from refdec.motion import Motion
+from refdec.sampling import Anchor
 from refenc.guidance import Analysis, analyse
 from refenc.quantise import Quantiser, rounded
 from tgv_format import trajectories

@@ -12,7 +12,7 @@ After a change of the vectors ``--write-expect minimal_decoder.txt`` writes that
 With a third argument it writes the symbols (clause 11.5) there, for ``--trace-decoder``.
 
 Exit status: 0 decoded; 1 the stream is in error, with the identifier on standard error; 69 the stream uses
-what this decoder does not have: flow tokens, camera poses and masks.
+what this decoder does not have: flow tokens, camera poses, masks and interpolation.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Bytes:
 SIGNATURE = b"\x89TGV\r\n\x1a\n"
 SEQUENCE, KEYFRAME, CLIP, END, GENERATOR_HINT = 0x01, 0x02, 0x03, 0x04, 0x81
 ANCILLARY = 0x80
+AV1 = 1
 
 
 def canonical(value: Any) -> bytes:
@@ -118,7 +119,7 @@ def decode(data: bytes) -> Iterator[dict[str, Any]]:
     yield header
     digest = hashlib.sha256(canonical(header) + b"\n")
     limit = LEVELS[header["level"]]["unit_bytes"]
-    frames, pending = 0, None
+    frames, pending, before = 0, None, None
     while True:
         kind, payload = read_unit(file, bool(header["crc"]), limit)
         require(kind != SEQUENCE, "unit-order")
@@ -131,6 +132,10 @@ def decode(data: bytes) -> Iterator[dict[str, Any]]:
         unit = {KEYFRAME: keyframe, CLIP: lambda p: clip(p, header), END: end_of_sequence}[kind](payload)
         yield unit
         # Clause 5.3.
+        if kind == KEYFRAME:
+            codec = unit["codec"], unit["downscale_log2"]
+            require(before == codec or "dependent" not in unit, "unit-order")
+            before = codec
         if kind == CLIP:
             require(frames > 0, "unit-order")
             frames += unit["frame_count"]
@@ -231,9 +236,9 @@ def keyframe(data: Bytes) -> dict[str, Any]:
     """Clause 7.1; pictures are not decoded."""
     head = data.u8()
     require(head >> 1 & 3 != 3, "reserved-value")
-    require(head & 1 == 0, "reserved-value")
     number = data.u8()
     require(head >> 4 <= 4, "reserved-value")
+    require(head & 1 == 0 or head >> 4 == AV1, "reserved-value")
     payload = data.rest()
     require(len(payload) > 0, "keyframe-invalid")
     return {
@@ -244,12 +249,13 @@ def keyframe(data: Bytes) -> dict[str, Any]:
         "downscale_log2": head >> 1 & 3,
         "payload_bytes": len(payload),
         "payload_sha256": hashlib.sha256(payload).hexdigest(),
+        **({"dependent": 1} if head & 1 else {}),
     }
 
 
 # --- Clause 9.1: clips
 
-TRAJECTORIES, FLOW_TOKENS, CAMERA_POSES, MASKS, TEXT = 1, 2, 3, 4, 5
+TRAJECTORIES, FLOW_TOKENS, CAMERA_POSES, MASKS, TEXT, INTERPOLATION = 1, 2, 3, 4, 5, 6
 
 
 def clip(data: Bytes, header: dict[str, Any]) -> dict[str, Any]:
@@ -270,12 +276,12 @@ def clip(data: Bytes, header: dict[str, Any]) -> dict[str, Any]:
     unit: dict[str, Any] = {"unit": "clip", "frame_count": frame_count}
     for kind, ancillary, body in sections:
         if ancillary:
-            require(not TRAJECTORIES <= kind <= TEXT, "reserved-value")
+            require(not TRAJECTORIES <= kind <= INTERPOLATION, "reserved-value")
         elif kind == TRAJECTORIES:
             unit["trajectories"] = Trajectories(body, header, frame_count, level).to_json()
         elif kind == TEXT:
             unit["text"] = {"text": text(body, level["text_bytes"])}
-        elif kind in (FLOW_TOKENS, CAMERA_POSES, MASKS):
+        elif kind in (FLOW_TOKENS, CAMERA_POSES, MASKS, INTERPOLATION):
             raise UnsupportedError(f"section type {kind}")
         else:
             raise StreamError("unknown-critical")

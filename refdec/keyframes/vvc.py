@@ -24,7 +24,8 @@ def decode(payload: bytes, width: int, height: int, offset: int, path: str) -> P
         raise TgvError("keyframe-invalid", offset + error.offset, path, str(error)) from None
     data, size = vvc.byte_stream(units), vvc.padded_size(width, height)
     try:
-        planes = ffmpeg.planes("vvc", data, *size, "yuv420p10le", apply_cropping="0")
+        decoder = ffmpeg.PictureDecoder("vvc", apply_cropping="0")
+        planes = decoder.planes([data, None], *size, "yuv420p10le")
     except ffmpeg.DecodeError as error:
         raise TgvError("keyframe-invalid", offset, path, f"the VVC {error}") from None
     rounded = (np.minimum((plane + 2) >> 2, 255).astype(np.uint8) for plane in planes)
