@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,16 @@ def read(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def network(path: Path) -> HiFiCAutoencoder:
-    """The autoencoder of a checkpoint, in float32 and ready for use; OSError when it is none."""
+def network(path: Path, tensors: Mapping[str, NDArray[Any]] | None = None) -> HiFiCAutoencoder:
+    """The autoencoder of a checkpoint, in float32 and ready for use; OSError when it is none.
+
+    ``tensors`` are its :func:`arrays`, where they have been read.
+    """
     import torch
 
     from refdec.keyframes.illm import HiFiCAutoencoder
 
-    state = {name: torch.from_numpy(value) for name, value in arrays(path).items()}
+    state = {name: torch.from_numpy(value) for name, value in (tensors or arrays(path)).items()}
     try:
         return HiFiCAutoencoder.from_state_dict(state).eval().requires_grad_(False)
     except (KeyError, RuntimeError, IndexError) as error:

@@ -49,11 +49,12 @@ def checkpoint(path: Path) -> Path:
 def network(path: Path, model: Model) -> HiFiCAutoencoder:
     """The network of the model file at ``path``; OSError when the checkpoint beside it is another one's."""
     weights = checkpoint(path)
+    tensors = checkpoints.arrays(weights)
     try:
-        mean, scale = illm_derivation.layers(checkpoints.arrays(weights))
+        mean, scale = illm_derivation.layers(tensors)
     except ValueError as error:
         raise OSError(errno.EINVAL, f"no checkpoint to use: {error}", str(weights)) from None
     pairs = zip((*model.mean, *model.scale), (*mean, *scale), strict=True)
     if not all(np.array_equal(a.weights, b.weights) and np.array_equal(a.bias, b.bias) for a, b in pairs):
         raise OSError(errno.EINVAL, f"it is not the checkpoint of {path.name}", str(weights))
-    return checkpoints.network(weights)
+    return checkpoints.network(weights, tensors)
