@@ -265,7 +265,8 @@ def test_failures_of_vvencapp(command: Path, monkeypatch: pytest.MonkeyPatch) ->
     (command / "vvencapp").write_text(f"#!{sys.executable}\n")
     with pytest.raises(ValueError, match=r"^vvencapp: .*out\.266"):
         vvenc.still(random_picture(64, 48, 0), 37)
-    monkeypatch.setattr(vvenc, "_TIMEOUT", 0.001)
+    (command / "vvencapp").write_text(f"#!{sys.executable}\nimport time\ntime.sleep(600)\n")
+    monkeypatch.setattr(vvenc, "_TIMEOUT", 0.1)
     with pytest.raises(ValueError, match=r"^vvencapp: .*timed out"):
         vvenc.still(random_picture(64, 48, 0), 37)
 
