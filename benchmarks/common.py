@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from tgv_format import clip, keyframe, sequence
+from tgv_format import clip, group, keyframe, sequence
 from tgv_format.clip import SectionType
 from tgv_format.container import SIGNATURE, Unit, UnitReader, UnitType
 from tgv_format.sequence import SequenceHeader
@@ -127,7 +127,7 @@ def run(name: str, *options: str | Path, **pipes: Any) -> tuple[Figures, str]:
 class Spending:
     """Bytes of a stream by part, counted from the file alone; they add up to its size.
 
-    ``largest`` is the most that one unit spends on a part.
+    ``largest`` is the most that one unit spends on a part; ``units`` counts those that groups stand for.
     """
 
     total: Counter[str] = field(default_factory=Counter)
@@ -163,21 +163,33 @@ def spending(stream: Path) -> Spending:
     found.add("signature", len(SIGNATURE))
     for unit in units:
         kind = UnitType(unit.unit_type)
-        found.units[kind] += 1
+        found.units.update(UnitType(part.unit_type) for part in group.expanded([unit]))
         framing = unit.framing_bytes
         if kind is UnitType.KEYFRAME:
             payload = len(keyframe.decode(unit.payload, unit.offset, "keyframe").payload)
             found.add("keyframes", payload)
             found.add("keyframe framing", framing + len(unit.payload) - payload)
-        elif kind is UnitType.CLIP:
+        elif kind in (UnitType.CLIP, UnitType.GROUP):
             framing += len(unit.payload)
-            for section in clip.split(unit.payload, unit.offset, "clip", header.limits)[1]:
-                framing -= len(section.body)
-                found.add(SectionType(section.section_type).name.lower(), len(section.body))
-            found.add("clip framing", framing)
+            for part, size in _parts(unit, header):
+                framing -= size
+                found.add(part, size)
+            found.add(f"{kind.name.lower()} framing", framing)
         else:
             found.add(kind.name.lower(), framing + len(unit.payload))
     return found
+
+
+def _parts(unit: Unit, header: SequenceHeader) -> Iterator[tuple[str, int]]:
+    """The keyframes and sections of a clip or group, and their sizes; repeated sections have none."""
+    before = -1
+    for part in group.expanded([unit]):
+        if part.unit_type == UnitType.KEYFRAME:
+            yield "keyframes", len(keyframe.decode(part.payload, part.offset, "keyframe").payload)
+        elif part.offset != before:
+            for section in clip.split(part.payload, part.offset, "clip", header.limits)[1]:
+                yield SectionType(section.section_type).name.lower(), len(section.body)
+            before = part.offset
 
 
 @dataclass(frozen=True)

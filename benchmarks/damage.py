@@ -46,6 +46,7 @@ from common import (
 from tgv_format import clip, keyframe
 from tgv_format.container import SIGNATURE, Unit, UnitType
 from tgv_format.errors import IDENTIFIERS
+from tgv_format.group import expanded
 from tgv_format.keyframe import Role
 
 MEMORY = 1 << 30
@@ -218,10 +219,9 @@ def extents(data: bytes) -> list[Extent]:
     one, itself and the clip after it; without the parameters of a clip, the frames between its keyframes.
     """
     header, (first, *units) = read_units(data)
-    lengths = [
-        clip.split(u.payload, u.offset, "clip", header.limits)[0] if u.unit_type == UnitType.CLIP else 0
-        for u in units
-    ]
+    clips = [[u for u in expanded([unit]) if u.unit_type == UnitType.CLIP] for unit in units]
+    counts = [[clip.split(u.payload, 0, "clip", header.limits)[0] for u in found] for found in clips]
+    lengths = [sum(found) for found in counts]
     begin = len(SIGNATURE) + first.framing_bytes + len(first.payload)
     found: list[Extent] = []
     shown = 0
@@ -234,9 +234,12 @@ def extents(data: bytes) -> list[Extent]:
             coded = keyframe.decode(unit.payload, unit.offset, "keyframe")
             trailing = coded.role is Role.TRAILING
             own = lengths[i + 1] if trailing else 1
-            after = _next_clip(units, lengths, i + 2 if trailing else i + 1)
+            after = _next_clip(units, counts, i + 2 if trailing else i + 1)
             frames = range(shown, shown + own + max(0, after - 1))
             shown += 0 if trailing else 1
+        elif kind is UnitType.GROUP:
+            frames = range(shown, shown + lengths[i] + max(0, _next_clip(units, counts, i + 1) - 1))
+            shown += lengths[i]
         elif kind is UnitType.CLIP:
             frames = range(shown, shown + lengths[i] - 1)
             shown += lengths[i]
@@ -247,12 +250,12 @@ def extents(data: bytes) -> list[Extent]:
     return found
 
 
-def _next_clip(units: Sequence[Unit], lengths: Sequence[int], index: int) -> int:
+def _next_clip(units: Sequence[Unit], counts: Sequence[Sequence[int]], index: int) -> int:
     """Frames of the clip that begins with unit ``index`` and goes on from the picture before it."""
     for i in range(index, len(units)):
         unit = units[i]
-        if unit.unit_type == UnitType.CLIP:
-            return lengths[i]
+        if counts[i]:
+            return counts[i][0]
         if unit.unit_type != UnitType.KEYFRAME:
             break
         if keyframe.decode(unit.payload, unit.offset, "keyframe").role is Role.LEADING:

@@ -38,7 +38,7 @@ from refenc.flow_tokens import FlowOptions, analyse, choose
 from refenc.masks import SEGMENTERS, MaskOptions, simplify
 from refenc.poses import ESTIMATORS, quantise
 from refenc.source import open_source
-from tgv_format import camera_poses, clip, flow_tokens, masks
+from tgv_format import camera_poses, clip, flow_tokens, group, masks
 from tgv_format.container import UnitType
 from tgv_format.entropy import TraceSink
 from tgv_format.levels import LEVELS
@@ -76,7 +76,7 @@ def trajectories(path: Path, size: Size, folder: Path) -> Decode:
     stream = folder / "entropy.tgv"
     run("refenc", path, stream, *scaling(size), "--workers", "2", "--keyframe-interval", str(FRAMES - 1))
     header, units = read_units(stream.read_bytes())
-    unit = next(u for u in units if u.unit_type == UnitType.CLIP)
+    unit = next(u for u in group.expanded(units) if u.unit_type == UnitType.CLIP)
     return lambda trace: clip.decode(unit.payload, unit.offset, "clip", header, trace)
 
 

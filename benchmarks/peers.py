@@ -36,12 +36,16 @@ _START_CODE = re.compile(rb"(?=\x00\x00\x00\x01|(?<!\x00)\x00\x00\x01)")
 
 @dataclass(frozen=True)
 class Coded:
-    """A clip after coding: ``bits`` sent, ``pictures`` seen, processor seconds of all threads."""
+    """A clip after coding: ``bits`` sent, ``pictures`` seen, processor seconds of all threads.
+
+    ``scenes``: of TGV, for every scene the numbers of the frames that are keyframes.
+    """
 
     bits: int
     pictures: list[Picture]
     encode_seconds: float
     decode_seconds: float
+    scenes: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ TGV's disadvantage.
 Metrics: without --measure, PSNR and SSIM of luma, means over frames. With it, those of the command, which is
 run as COMMAND ORIGINAL.y4m DECODED.y4m --bits N --json --matrix 709 --step 3 [--weights FOLDER] and prints a
 JSON object; lpips, flow_rel, ms_ssim (or else ssim) and psnr_y are compared, all others are kept in the file.
+Seam: how much more than in the original TGV's pictures change at keyframes, beside how they change elsewhere.
 
 FILE is written after every point, and points that it has are not computed again. To compute TGV's points
 anew, after a change of the encoder, add --again.
@@ -57,7 +58,10 @@ from peers import PEERS, Coded
 from plot import svg
 
 from refdec.output import OutputInfo, open_writer
+from tgv_format.clip import Clip
+from tgv_format.keyframe import Keyframe, Role
 from tgv_format.picture import Colour, Picture, Plane
+from tgv_format.reader import Reader
 
 #: Metrics that are compared, the most telling one first, and whether more is better.
 METRICS = {"lpips": False, "flow_rel": False, "ms_ssim": True, "ssim": True, "psnr_y": True}
@@ -74,6 +78,8 @@ DEMANDS = (
 RIVAL = "vvenc-t4"
 #: At half of it there are 64 samples. With fewer x265 writes outside its memory.
 SMALLEST = 128
+#: How much more than in the original pictures may change at keyframes: see :func:`seam`.
+SEAM = 1.5
 #: How far the rate may be above the one that was asked for.
 EXCESS = 1.1
 
@@ -147,7 +153,23 @@ def code_tgv(options: str, bitrate: float, original: Original, folder: Path) -> 
     encoding, _ = run("refenc", original.path, stream, *wanted)
     decoding, _ = run("refdec", stream, decoded)
     pictures = read_original(decoded, None)
-    return Coded(8 * stream.stat().st_size, pictures, encoding.cpu_seconds, decoding.cpu_seconds)
+    seconds = encoding.cpu_seconds, decoding.cpu_seconds
+    return Coded(8 * stream.stat().st_size, pictures, *seconds, scenes(stream))
+
+
+def scenes(stream: Path) -> list[list[int]]:
+    """For every scene of a TGV stream the numbers of the frames that are keyframes."""
+    found: list[list[int]] = []
+    frames = 0
+    with stream.open("rb") as file:
+        for element in Reader(file):
+            if isinstance(element, Keyframe) and element.role is Role.LEADING:
+                found.append([frames])
+                frames += 1
+            elif isinstance(element, Clip):
+                frames += element.frame_count
+                found[-1].append(frames - 1)
+    return found
 
 
 def code_peer(peer: peers.Peer, crf: int, original: Original, folder: Path) -> Coded:
@@ -196,6 +218,31 @@ def own_metrics(original: Original, coded: Coded) -> Row:
     return {name: statistics.fmean(f(*p) for p in pairs) for name, f in (("psnr_y", psnr), ("ssim", ssim))}
 
 
+def seam(
+    original: Sequence[Picture], shown: Sequence[Picture], scenes: Sequence[Sequence[int]]
+) -> float | None:
+    """How much more than in the original luma changes where keyframes are shown, as a ratio.
+
+    In both videos the mean absolute difference of a keyframe's luma from the frame before it and after it is
+    divided by that of the other frames of the scenes. None where there are no other frames, or no keyframes.
+    """
+
+    def step(pictures: Sequence[Picture], numbers: Sequence[int]) -> float:
+        pairs = ((pictures[t - 1].y, pictures[t].y) for t in numbers)
+        # Still pictures have no seams.
+        return 1e-3 + statistics.fmean(float(np.abs(a.astype(np.int16) - b).mean()) for a, b in pairs)
+
+    at = [
+        t for keyframes in scenes for k in keyframes for t in (k, k + 1) if keyframes[0] < t <= keyframes[-1]
+    ]
+    within = {t for keyframes in scenes for t in range(keyframes[0] + 1, keyframes[-1] + 1)}
+    others = sorted(within.difference(at))
+    if not at or not others:
+        return None
+    ours, theirs = (step(pictures, at) / step(pictures, others) for pictures in (shown, original))
+    return ours / theirs
+
+
 def measured(command: str, weights: Path | None, original: Original, coded: Coded, folder: Path) -> Row:
     """What an external command finds. RuntimeError with what it said when it fails."""
     decoded = folder / "decoded.y4m"
@@ -225,6 +272,7 @@ def measure(original: Original, job: Job, args: argparse.Namespace, folder: Path
     rate, count = original.info.frame_rate, len(original.pictures)
     return {
         **found,
+        "seam": seam(original.pictures, coded.pictures, coded.scenes),
         "clip": original.name,
         "codec": job.codec,
         "setting": job.setting,
@@ -387,7 +435,7 @@ def compare(rows: Sequence[Row], curves: Curves, metrics: Sequence[str]) -> list
     """TGV's ``rows`` of one setting, each beside the best peers."""
     found = []
     for row in rows:
-        line: Row = {"clip": row["clip"], "kbit/s": row["kbps"], "peers": {}}
+        line: Row = {"clip": row["clip"], "kbit/s": row["kbps"], "seam": row.get("seam"), "peers": {}}
         for metric in metrics:
             ours, best = row.get(metric), curves.best(row["clip"], metric, row["kbps"])
             line[metric] = ours
@@ -458,7 +506,7 @@ def report(codec: str, bitrate: float, lines: list[Row], table_of_rivals: list[R
     """The tables of one configuration and bitrate."""
     metrics = list(lines[0]["peers"])
     digits = {metric: ".2f" if metric == "psnr_y" else ".3f" for metric in metrics}
-    columns = {"clip": "", "kbit/s": ".2f"}
+    columns = {"clip": "", "kbit/s": ".2f", "seam": ".2f"}
     for metric in metrics:
         columns |= {metric: digits[metric], f"best {metric}": digits[metric], against_name(metric): ".2f"}
     shares = {f"{TGV} / {metric}": ".2f" for metric in metrics if metric != "psnr_y"}
@@ -477,14 +525,19 @@ def report(codec: str, bitrate: float, lines: list[Row], table_of_rivals: list[R
 def targets(codec: str, bitrate: float, rows: Sequence[Row], table_of_rivals: Sequence[Row]) -> list[Target]:
     """What is demanded of one configuration at one bitrate, as far as the peers' points are there."""
     over = [f"{r['clip']}: {r['kbps']:.2f}" for r in rows if r["kbps"] > EXCESS * bitrate]
-    found = [Target(f"{codec}, {bitrate:g} kbit/s: no clip takes more than {EXCESS:g} times that", over)]
+    name = f"{codec}, {bitrate:g} kbit/s"
+    found = [Target(f"{name}: no clip takes more than {EXCESS:g} times that", over)]
+    seams = [f"{r['clip']}: {r['seam']:.2f}" for r in rows if (r.get("seam") or 0) > SEAM]
+    found.append(
+        Target(f"{name}: keyframes stand out at most {SEAM:g} times as much as in the original", seams)
+    )
     for line in table_of_rivals:
         for wanted, metric, share in DEMANDS if line["codec"] == RIVAL else ():
-            name = f"{TGV} / {metric}"
-            if wanted == bitrate and line.get(name) is not None:
+            ratio = line.get(f"{TGV} / {metric}")
+            if wanted == bitrate and ratio is not None:
                 limit = f"at {'least' if METRICS[metric] else 'most'} {share:.2f} x {RIVAL}"
-                demand = f"{codec}, {bitrate:g} kbit/s: mean {metric} {limit}: {line[name]:.3f}"
-                missed = loses(metric, line[name], share)
+                demand = f"{name}: mean {metric} {limit}: {ratio:.3f}"
+                missed = loses(metric, ratio, share)
                 found.append(Target(demand, [f"mean of {line['clips']} clips"] if missed else ()))
     return found
 

@@ -43,7 +43,7 @@ from common import (
 from y4m import Y4m
 
 from refdec.decoder import Decoder
-from tgv_format import clip
+from tgv_format import clip, group
 from tgv_format.container import Unit, UnitType
 from tgv_format.picture import Picture, Plane
 from tgv_format.reader import Reader
@@ -130,7 +130,7 @@ def measure(path: Path, size: Size, repeat: int, folder: Path) -> Row:
     encoder, _ = run("refenc", *options)
     data = stream.read_bytes()
     header, units = read_units(data)
-    units = [u for u in units if u.unit_type == UnitType.CLIP]
+    units = [u for u in group.expanded(units) if u.unit_type == UnitType.CLIP]
     bins = count_bins(header, units)
     taken: dict[str, list[Time]] = {}
     for _ in range(repeat):

@@ -14,6 +14,7 @@ from tgv_format import clip as clips
 from tgv_format.clip import Clip, SectionType
 from tgv_format.container import UnitType
 from tgv_format.errors import TgvError
+from tgv_format.group import expanded
 from tgv_format.keyframe import Codec, Keyframe
 from tgv_format.reader import Element, Reader
 from tgv_format.sequence import SequenceHeader
@@ -114,7 +115,7 @@ class _Stream:
         try:
             fields = header_fields(data)
             self.parts |= {name for name in ("frame_rate", "sample_aspect") if fields[name] is not None}
-            for unit in list(framing(data))[1:]:
+            for unit in list(expanded(framing(data)))[1:]:
                 self.parts.add("units")
                 if unit.unit_type == UnitType.KEYFRAME:
                     codecs = {int(codec): codec.name.lower() for codec in Codec}

@@ -17,6 +17,7 @@ from refdec.decoder import Decoder
 from refdec.keyframes import KeyframeDecoder
 from tgv_format import canonical, clip, container, sequence
 from tgv_format.errors import TgvError
+from tgv_format.group import expanded
 from tgv_format.keyframe import Codec, Keyframe
 from tgv_format.picture import Picture, Plane
 from tgv_format.reader import Element, Reader
@@ -64,7 +65,7 @@ def decode(data: bytes, classes: tuple[int, ...]) -> Decoded:
 def _learned(data: bytes) -> bool:
     """Whether a stream has learned keyframes, as far as it can be read."""
     with contextlib.suppress(TgvError):
-        for unit in framing(data):
+        for unit in expanded(framing(data)):
             if unit.unit_type == container.UnitType.KEYFRAME and unit.payload[0] >> 4 == Codec.ILLM:
                 return True
     return False
@@ -107,14 +108,11 @@ def _md5(plane: Plane) -> str:
 
 def _units(data: bytes, objects: list[Row]) -> Iterator[Row]:
     """The rows of the known units, in step with ``objects``."""
-    reader = container.UnitReader(io.BytesIO(data))
-    reader.signature()
     header: sequence.SequenceHeader | None = None
     found = iter(objects)
-    while (unit := reader.read()) is not None:
+    for unit in expanded(framing(data)):
         if header is None:
             header = sequence.decode(unit.payload, unit.offset)
-            reader.crc, reader.max_bytes = header.crc, header.limits.unit_bytes
         if unit.unit_type not in set(container.UnitType):
             continue
         value = next(found)

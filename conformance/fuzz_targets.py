@@ -23,6 +23,7 @@ from tgv_format import (
     entropy,
     flow_tokens,
     generator_hint,
+    group,
     illm,
     interpolation,
     keyframe,
@@ -47,6 +48,8 @@ _SIDE, _FRAMES = 64, 24
 # More label samples in a clip are not encoded again, which takes as long as decoding: a second where there is
 # an edge at each.
 _LABELS = 1 << 17
+# Groups that stand for more units are not decoded further: they repeat what takes long.
+_UNITS = 16
 
 
 class Finding(Exception):  # noqa: N818
@@ -101,9 +104,13 @@ def _units() -> Iterator[tuple[SequenceHeader, container.Unit]]:
             yield from ((header, unit) for unit in (first, *units))
 
 
+def _expanded() -> Iterator[tuple[SequenceHeader, container.Unit]]:
+    return ((header, part) for header, unit in _units() for part in group.expanded([unit]))
+
+
 def _payloads(kind: container.UnitType) -> Callable[[], Iterator[bytes]]:
     def seeds() -> Iterator[bytes]:
-        return (unit.payload for _, unit in _units() if unit.unit_type == kind)
+        return (unit.payload for _, unit in _expanded() if unit.unit_type == kind)
 
     return seeds
 
@@ -151,8 +158,36 @@ def _clip(data: bytes) -> None:
         _same(clip.encode(decoded, header), body)
 
 
-def _clips() -> Iterator[bytes]:
+def _group(data: bytes) -> None:
+    header, _, body = _shape(data)
+    try:
+        units = list(group.decode(body, 0, "group"))
+        if len(units) > _UNITS:
+            return
+        keyframes = [keyframe.decode(unit.payload, unit.offset, "keyframe") for unit in units[::2]]
+        clips = [clip.decode(unit.payload, unit.offset, "clip", header) for unit in units[1::2]]
+    except TgvError:
+        return
+    if not any(
+        section.ancillary
+        for unit in units[1::2]
+        for section in clip.split(unit.payload, 0, "clip", header.limits)[1]
+    ) and all(
+        (decoded.text is None or _writable(decoded.text))
+        and (decoded.masks is None or decoded.masks.labels.size <= _LABELS)
+        for decoded in clips
+    ):
+        _same(b"".join(group.encode(list(zip(keyframes, clips, strict=True)), header)), body)
+
+
+def _groups() -> Iterator[bytes]:
     for header, unit in _units():
+        if unit.unit_type == container.UnitType.GROUP:
+            yield _shaped(header, 1, unit.payload)
+
+
+def _clips() -> Iterator[bytes]:
+    for header, unit in _expanded():
         if unit.unit_type == container.UnitType.CLIP:
             yield _shaped(header, 1, unit.payload)
 
@@ -234,7 +269,7 @@ def _section(decode: Section) -> Callable[[bytes], None]:
 
 def _bodies(kind: clip.SectionType) -> Callable[[], Iterator[bytes]]:
     def seeds() -> Iterator[bytes]:
-        for header, unit in _units():
+        for header, unit in _expanded():
             if unit.unit_type == container.UnitType.CLIP:
                 frames, sections = clip.split(unit.payload, 0, "clip", header.limits)
                 for section in sections:
@@ -397,6 +432,7 @@ TARGETS: dict[str, Target] = {
     ),
     "end": Target(_unit(lambda data: end.decode(data, 0), end.encode), _payloads(container.UnitType.END)),
     "clip": Target(_clip, _clips),
+    "group": Target(_group, _groups),
     **{
         kind.name.lower().replace("_", "-"): Target(_section(decode), _bodies(kind))
         for kind, decode in _SECTIONS.items()

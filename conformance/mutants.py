@@ -47,6 +47,7 @@ MODULES = [
     "tgv_format.entropy",
     "tgv_format.flow_tokens",
     "tgv_format.generator_hint",
+    "tgv_format.group",
     "tgv_format.hyper_synthesis",
     "tgv_format.illm",
     "tgv_format.illm_model",

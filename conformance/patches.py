@@ -39,7 +39,7 @@ from unittest import mock
 from conformance import coders, sources
 from conformance.faults import tolerate
 from conformance.manifest import VECTORS
-from conformance.syntax_tree import Section, Tree, Unit, Value, read
+from conformance.syntax_tree import Section, Tree, Unit, Value, parts, read
 from tgv_format import clip, container, sequence, symbol_coder, syntax, text
 from tgv_format.canonical import SequenceDigest
 from tgv_format.clip import Clip
@@ -191,12 +191,14 @@ def _keep(tree: Tree, names: list[str]) -> None:
 
 
 def _list(tree: Tree, path: str) -> tuple[list[Any], int]:
-    """The list that a unit or section is in, and its index there; one past the end is legal."""
-    head, _, tail = path.partition(".")
+    """The list that a unit, interval or section is in, and its index there; one past the end is legal."""
+    head, inner, tail = parts(path)
     if tail:
-        sections = tree.unit(head).sections
+        sections = tree.unit(path).sections
         found = tree.section(path)
         return sections, sections.index(found) if found is not None else int(tail[8:-1])
+    if inner:
+        return tree.unit(head).intervals, int(inner[9:-1])
     if head.startswith("unit["):
         return tree.units, int(head[5:-1])
     return tree.units, next(i for i, unit in enumerate(tree.units) if unit is tree.unit(head))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdec.baseline import frame, upsample, warp
+from refdec.baseline import frame, renderer, upsample, warp
 from refdec.motion import Motion
 from refdec.sampling import Anchor
 from tgv_format.clip import Clip
@@ -30,13 +30,11 @@ INTERPOLATION, SHARPENING = "10.6", "10.6.5"
 def steps(clip: dict[str, Any], two_sided: bool) -> list[str]:
     """The clauses that take part in a clip's frames, by its decoded parameters; "10.1" if none does."""
     section = clip.get("interpolation") if two_sided else None
-    if section is not None and section["mode"]:
-        return [INTERPOLATION]
     tokens = clip.get("flow_tokens")
-    has = {
-        TOKENS: tokens is not None and tokens["tokenizer_id"] == Tokenizer.COSINE,
-        CAMERA: "camera_poses" in clip,
-    }
+    has = {TOKENS: tokens is not None and tokens["tokenizer_id"] == Tokenizer.COSINE}
+    if section is not None and section["mode"]:
+        return [*(clause for clause, present in has.items() if present), INTERPOLATION]
+    has[CAMERA] = "camera_poses" in clip
     has |= {
         SMOOTH: any(has.values()),
         CORRECTION: "trajectories" in clip,
@@ -71,7 +69,7 @@ class Case:
     def suspicion(self, md5: str, got: Picture | None) -> Suspicion | None:
         """What the MD5 of the frame, or the ``got`` frame itself, tells beyond :func:`steps`."""
         if self.clip.interpolation is not None and len(self.anchors) == 2:
-            return None
+            return self._of_interpolation(md5)
         for clause, words, picture in self._without():
             if picture.md5() == md5:
                 return Suspicion([clause], f"the frame is what comes out {words}")
@@ -79,6 +77,14 @@ class Case:
             a.shape == b.shape for a, b in zip(self.right.planes, got.planes, strict=True)
         )
         return self._of_samples(got) if got is not None and same_size else None
+
+    def _of_interpolation(self, md5: str) -> Suspicion | None:
+        make = renderer(
+            replace(self.clip, flow_tokens=None), [Anchor.of(picture) for picture in self.anchors]
+        )
+        if make(self.t).md5() != md5:
+            return None
+        return Suspicion([TOKENS], "the frame is what comes out without flow tokens")
 
     def _without(self) -> Iterator[tuple[str, str, Picture]]:
         """Frames in which one step was left out."""

@@ -18,6 +18,7 @@ from tgv_format import canonical, clip, sequence
 from tgv_format.clip import Clip, SectionType
 from tgv_format.container import Unit, UnitReader, UnitType
 from tgv_format.errors import TgvError
+from tgv_format.group import expanded
 from tgv_format.picture import Picture
 from tgv_format.reader import Reader
 
@@ -88,7 +89,7 @@ def decode(data: bytes) -> Reference:
     """Decode a valid stream; TgvError if it is not."""
     reader = Reader(io.BytesIO(data))
     values = [reader.header.to_json(), *(element.to_json() for element in reader)]
-    units = [unit for unit in framing(data) if unit.unit_type in set(UnitType)]
+    units = [unit for unit in expanded(framing(data)) if unit.unit_type in set(UnitType)]
     counts: dict[str, int] = {}
     decoded = []
     for unit, value in zip(units, values, strict=True):

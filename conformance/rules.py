@@ -135,6 +135,8 @@ _DISTINCTIONS: dict[str, tuple[str | None, str, str]] = {
     "TGV-MSK-7": (None, r"masks", "still by its flag"),
     "TGV-MSK-8": (None, r"masks", "an edge at"),
     "TGV-MSK-9": (None, r"masks", "of a choice"),
+    "TGV-GRP-2": (None, r"^group", "bytes missing"),
+    "TGV-GRP-3": (None, r"^group", "interval before"),
     "TGV-INT-1": (None, r"interpolation\.head\.mode$", ""),
     "TGV-INT-2": (None, r"interpolation$", ""),
     "TGV-INT-4": (None, r"interpolation.*component$", "a component of"),

@@ -25,6 +25,7 @@ from tgv_format.camera_poses import CameraPoses, default_intrinsics
 from tgv_format.clip import Clip
 from tgv_format.flow_tokens import FlowTokens, Tokenizer
 from tgv_format.generator_hint import GeneratorHint, Sampler
+from tgv_format.group import Pair
 from tgv_format.hyper_synthesis import hyper_synthesis
 from tgv_format.illm_model import small_model
 from tgv_format.interpolation import Interpolation, Mode, no_vectors
@@ -56,6 +57,8 @@ def build(recipe: Row, folder: Path) -> bytes:
             writer.keyframe(_keyframe(row, header, writer.frames + ahead))
         elif row["unit"] == "clip":
             writer.clip(_clip(row, header))
+        elif row["unit"] == "group":
+            writer.group(_pairs(row, header, writer.frames))
         else:
             writer.generator_hint(_hint(row))
     writer.finish()
@@ -103,6 +106,17 @@ def _clip(row: Row, header: SequenceHeader) -> Clip:
         text=_text(row["text"]) if "text" in row else None,
         interpolation=_interpolation(row["interpolation"]) if "interpolation" in row else None,
     )
+
+
+def _pairs(row: Row, header: SequenceHeader, frames: int) -> list[Pair]:
+    """The intervals of a group that begins with frame number ``frames``: keyframes, and the rest of clips."""
+    pairs = []
+    for interval in row["interval"]:
+        frames += row["frame_count"]
+        coded = {**row, **interval["keyframe"], "role": 1, "dependent": 1}
+        described = {"frame_count": row["frame_count"], **interval.get("clip", {})}
+        pairs.append((_keyframe(coded, header, frames - 1), _clip(described, header)))
+    return pairs
 
 
 def _hint(row: Row) -> GeneratorHint:

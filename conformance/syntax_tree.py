@@ -3,8 +3,11 @@
 :func:`read` takes a valid stream apart, :meth:`Tree.write` puts it together again. Elements that follow from
 others (sizes, CRCs, ``tag.last``) are made anew unless they were given a value. An element is named by its
 path, as in error reports: ``clip[0].trajectories.head.reserved``, ``keyframe[1].frame_number``,
-``end.digest``; those of the framing are ``unit_type``, ``unit_size`` and ``crc`` of any unit, ``tag.last``
-and ``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` name those of all types.
+``group[0].frame_number``, ``end.digest``; those of the framing are ``unit_type``, ``unit_size`` and ``crc``
+of any unit, ``tag.last`` and ``section_size`` of any section. ``unit[2]`` and ``clip[0].section[1]`` name
+those of all types.
+``group[0].interval[1]`` is like a unit: with elements, sections and, as what follows them, its keyframe.
+Keyframes and clips are counted outside groups.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from tgv_format import (
     end,
     flow_tokens,
     generator_hint,
+    group,
     interpolation,
     keyframe,
     masks,
@@ -32,6 +36,7 @@ from tgv_format import (
     syntax,
     trajectories,
 )
+from tgv_format.levels import Level
 
 #: The value of an element: a number, or the very bytes that stand in its place.
 Value = int | bytes
@@ -42,6 +47,7 @@ UNITS: dict[int, tuple[str, Any]] = {
     container.UnitType.KEYFRAME: ("keyframe", keyframe.HEADER),
     container.UnitType.CLIP: ("clip", clip.HEADER),
     container.UnitType.END: ("end", end.HEADER),
+    container.UnitType.GROUP: ("group", group.HEADER),
     container.UnitType.GENERATOR_HINT: ("generator_hint", generator_hint.HEADER),
 }
 SECTIONS: dict[int, tuple[str, Any]] = {
@@ -154,15 +160,15 @@ class Unit:
     body: bytes = b""
     sections: list[Section] = field(default_factory=list)
     framing: dict[str, Value] = field(default_factory=dict)
+    intervals: list[Interval] = field(default_factory=list)
 
     @property
     def declaration(self) -> Any:
         return UNITS.get(self.kind, ("", _NOTHING))[1]
 
     def payload(self) -> bytes:
-        last = len(self.sections) - 1
-        sections = b"".join(section.write(i == last) for i, section in enumerate(self.sections))
-        return encode(self.declaration, self.values) + sections + self.body
+        intervals = b"".join(interval.payload() for interval in self.intervals)
+        return encode(self.declaration, self.values) + intervals + _written(self.sections) + self.body
 
     def write(self, crc: bool) -> bytes:
         payload = self.payload()
@@ -170,6 +176,26 @@ class Unit:
         data = encode(container.UNIT_HEADER, head) + payload
         own: Value = self.framing.get("crc", zlib.crc32(data))
         return data + encode(container.UNIT_CRC, {"crc": own}) if crc else data
+
+
+@dataclass
+class Interval(Unit):
+    """An interval of a group: ``body`` is the payload of its keyframe; without sections it repeats them."""
+
+    @property
+    def declaration(self) -> Any:
+        return group.INTERVAL_HEADER
+
+    def payload(self) -> bytes:
+        sections = _written(self.sections)
+        sizes: dict[str, Value] = {"keyframe_size": len(self.body), "sections_plus1": len(sections)}
+        sizes["sections_plus1"] = len(sections) + 1 if sections else 0
+        return encode(self.declaration, {**sizes, **self.values}) + self.body + sections
+
+
+def _written(sections: list[Section]) -> bytes:
+    last = len(sections) - 1
+    return b"".join(section.write(i == last) for i, section in enumerate(sections))
 
 
 @dataclass
@@ -181,23 +207,24 @@ class Tree:
 
     def write(self) -> bytes:
         crc = bool(self.units and self.units[0].values.get("flags.crc", 1))
-        parts = [unit.write(crc or index == 0) for index, unit in enumerate(self.units)]
-        return container.SIGNATURE + b"".join(parts)
+        units = [unit.write(crc or index == 0) for index, unit in enumerate(self.units)]
+        return container.SIGNATURE + b"".join(units)
 
     def unit(self, path: str) -> Unit:
-        """The unit that a path begins with; KeyError when there is none."""
-        name, index = _step(path.split(".")[0])
+        """The unit or interval that a path begins with; KeyError when there is none."""
+        head, inner, _ = parts(path)
+        name, index = _step(head)
         found = [u for u in self.units if name in ("unit", UNITS.get(u.kind, ("", None))[0])]
         if not -len(found) <= index < len(found):
             raise KeyError(path)
-        return found[index]
+        return found[index].intervals[_step(inner)[1]] if inner else found[index]
 
     def section(self, path: str) -> Section | None:
         """The section that a path leads into, if it does."""
-        parts = path.split(".")
-        if len(parts) < 2:
+        rest = parts(path)[2]
+        if not rest:
             return None
-        name, index = _step(parts[1])
+        name, index = _step(rest.split(".")[0])
         sections = self.unit(path).sections
         if name == "section":
             return sections[index] if index < len(sections) else None
@@ -207,7 +234,7 @@ class Tree:
         """Give an element a value; KeyError when there is no such element."""
         unit, section = self.unit(path), self.section(path)
         node = section or unit
-        name = path.split(".", 2 if section else 1)[-1]
+        name = parts(path)[2].split(".", 1 if section else 0)[-1]
         framing = (
             clip.SECTION_HEADER
             if section
@@ -218,6 +245,15 @@ class Tree:
                 values[name] = value
                 return
         raise KeyError(path)
+
+
+def parts(path: str) -> tuple[str, str, str]:
+    """A path as unit, interval or "", and the rest or ""."""
+    head, _, rest = path.partition(".")
+    if not rest.startswith("interval["):
+        return head, "", rest
+    inner, _, rest = rest.partition(".")
+    return head, inner, rest
 
 
 def _step(part: str) -> tuple[str, int]:
@@ -242,10 +278,25 @@ def read(data: bytes) -> Tree:
             reader.max_bytes = limits.unit_bytes
         if unit.unit_type == container.UnitType.CLIP and limits is not None:
             node.sections = [_section(s) for s in clip.split(unit.payload, unit.offset, "clip", limits)[1]]
+        elif unit.unit_type == container.UnitType.GROUP and limits is not None:
+            node.intervals = list(_intervals(unit, limits))
         else:
             node.body = unit.payload[used:]
         tree.units.append(node)
     return tree
+
+
+def _intervals(unit: container.Unit, limits: Level) -> Iterator[Interval]:
+    units = list(group.decode(unit.payload, unit.offset, "group"))
+    frame_count, _ = clip.split(units[1].payload, 0, "clip", limits)
+    before = clip.HEADER.build({"frame_count": frame_count})
+    for coded, described in zip(units[::2], units[1::2], strict=True):
+        sections = clip.split(described.payload, 0, "clip", limits)[1] if described.payload != before else []
+        # Without sections, an interval is written as one that repeats them.
+        values: dict[str, Value] = {} if sections or described.payload == before else {"sections_plus1": 1}
+        _, used = decode(keyframe.HEADER, coded.payload)
+        yield Interval(unit.unit_type, values, coded.payload[used:], [_section(s) for s in sections])
+        before = described.payload
 
 
 def _section(section: clip.Section) -> Section:

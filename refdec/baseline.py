@@ -16,6 +16,7 @@ from refdec.interpolation import Interpolation, sharpened
 from refdec.motion import SPACING, SPACING_LOG2, Field, Motion
 from refdec.sampling import Anchor, Vectors, sample
 from tgv_format.clip import Clip
+from tgv_format.flow_tokens import with_flow
 from tgv_format.interpolation import Mode
 from tgv_format.picture import Picture
 
@@ -52,7 +53,8 @@ def renderer(clip: Clip, anchors: Sequence[Anchor]) -> Callable[[int], Picture]:
         return guided
     if section.mode == Mode.GUIDED or clip.frame_count == 1:
         return lambda t: sharpened(guided(t), section.sharp)
-    between = Interpolation(anchors[0], anchors[1], clip.frame_count, section.vectors)
+    first, last = anchors
+    between = Interpolation(first, last, clip.frame_count, section.vectors, with_flow(clip.flow_tokens))
     return lambda t: sharpened(between.frame(t), section.sharp)
 
 

@@ -6,12 +6,14 @@ every four luma samples. Integers throughout.
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdec.sampling import Anchor, Vectors, quads, sample
+from tgv_format.flow_tokens import FlowTokens, PlaneFlow
 from tgv_format.picture import Picture, Plane
 from tgv_format.tables import load
 
@@ -27,14 +29,22 @@ Integers = NDArray[np.int32]
 class Interpolation:
     """Frames 1 .. ``length - 1`` between ``first`` and ``last``.
 
-    ``corrections`` int8 [length - 1, 2] or [0, 2]: (x, y) by frame in quarters of a luma sample.
+    They are corrected by ``vectors`` int8 [length - 1, 2] or [0, 2], (x, y) by frame in quarters of a luma
+    sample, and by the flow of ``tokens``.
     """
 
-    def __init__(self, first: Anchor, last: Anchor, length: int, corrections: NDArray[np.int8]) -> None:
+    def __init__(
+        self,
+        first: Anchor,
+        last: Anchor,
+        length: int,
+        vectors: NDArray[np.int8],
+        tokens: FlowTokens | None = None,
+    ) -> None:
         self._first, self._last, self._length = first, last, length
-        self._shifts = np.zeros((length - 1, 2), np.int32)
-        self._shifts[: len(corrections)] = corrections
-        self._shifts <<= 2
+        self._vectors = np.zeros((length - 1, 2, 1, 1), np.int32)
+        self._vectors[: len(vectors), :, 0, 0] = vectors
+        self._flow = None if tokens is None else PlaneFlow(tokens, *first.picture.y.shape)
         self._nodes = estimate(first.picture.y, last.picture.y)
 
     def frame(self, t: int) -> Picture:
@@ -43,7 +53,7 @@ class Interpolation:
             return self._last.picture
         height, width = self._first.picture.y.shape
         weight = (256 * t + (self._length >> 1)) // self._length
-        shift = self._shifts[t - 1, :, None, None]
+        shift = self._shift(t)
         field = projected(self._nodes, t, self._length, shift)[:, :height, :width]
         to_first = shift - ((field * weight + 128) >> 8)
         to_last = field + to_first
@@ -56,6 +66,13 @@ class Interpolation:
             p, q = sample(a, to_first)[0], sample(b, to_last)[0]
             planes.append(((p * (256 - weights) + q * weights + 128) >> 8).astype(np.uint8))
         return Picture(*planes)
+
+    def _shift(self, t: int) -> Vectors:
+        """The correction of frame ``t``, int32 [2, height, width] in sixteenths of a luma sample."""
+        shift = self._vectors[t - 1] << 2
+        if self._flow is not None:
+            shift = shift + self._flow.frame(t).astype(np.int32)
+        return np.broadcast_to(shift, (2, *self._first.picture.y.shape))
 
 
 def estimate(first: Plane, last: Plane) -> Vectors:
@@ -133,15 +150,11 @@ def _refined(a: NDArray[np.uint32], b: NDArray[np.uint32], nodes: Vectors) -> Ve
 
 def box(planes: Integers, radius: int) -> Integers:
     """Sums of the squares of samples around each, edges repeated; int32 [..., height, width]."""
-    for axis in (-2, -1):
-        pads = [(0, 0)] * planes.ndim
-        pads[axis] = (radius + 1, radius)
-        sums = np.pad(planes, pads, mode="edge")
-        # The first one is only subtracted, and so has to be left out of the sums.
-        np.moveaxis(sums, axis, 0)[0] = 0
-        sums = np.moveaxis(np.cumsum(sums, axis, dtype=np.int32), axis, 0)
-        planes = np.moveaxis(sums[2 * radius + 1 :] - sums[: -2 * radius - 1], 0, axis)
-    return planes
+    height, width = planes.shape[-2:]
+    wide = np.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(radius, radius)] * 2, mode="edge")
+    reach = range(2 * radius + 1)
+    rows = reduce(np.add, (wide[..., i : i + height, :] for i in reach))
+    return reduce(np.add, (rows[..., j : j + width] for j in reach))
 
 
 def _median(planes: Integers) -> Integers:
@@ -162,21 +175,27 @@ def _sorted(a: Integers, b: Integers, c: Integers) -> tuple[Integers, Integers, 
 
 def _doubled(nodes: Vectors) -> Vectors:
     """The field of the next finer level: twice the nodes, and vectors twice as long."""
-    for axis in (1, 2):
-        v = np.moveaxis(nodes, axis, 0)
-        fine = np.empty((2 * len(v), *v.shape[1:]), np.int32)
-        wide = np.concatenate([v[:1], v, v[-1:]])
-        fine[::2] = 3 * v + wide[:-2]
-        fine[1::2] = 3 * v + wide[2:]
-        nodes = np.moveaxis(fine, 0, axis)
-    return (nodes + 4) >> 3
+    count, height, width = nodes.shape
+    wide = np.pad(nodes, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    near = 3 * wide[:, 1:-1]
+    rows = np.stack([near + wide[:, :-2], near + wide[:, 2:]], 2).reshape(count, 2 * height, width + 2)
+    near = 3 * rows[:, :, 1:-1]
+    fine = np.stack([near + rows[:, :, :-2], near + rows[:, :, 2:]], 3).reshape(count, 2 * height, 2 * width)
+    return (fine + 4) >> 3
 
 
-def projected(nodes: Vectors, t: int, length: int, shift: Integers) -> Vectors:
-    """The field of all luma samples at frame ``t``, int32 [2, rows, columns] (clause 10.6.3)."""
+def projected(nodes: Vectors, t: int, length: int, shift: Vectors) -> Vectors:
+    """The field of all luma samples at frame ``t``, int32 [2, rows, columns] (clause 10.6.3).
+
+    ``shift`` int32 [2, height, width] is the correction of the frame in sixteenths of a luma sample.
+    """
     _, rows, columns = nodes.shape
     moment = (256 * t) // length - 128
-    shift = (shift + (1 << _SPACING_LOG2 - 1)) >> _SPACING_LOG2
+    y, x = (
+        np.minimum((np.arange(count) << _LAST) + (1 << _LAST - 1), side - 1)
+        for count, side in zip((rows, columns), shift.shape[1:], strict=True)
+    )
+    shift = (shift[:, y[:, None], x] + (1 << _SPACING_LOG2 - 1)) >> _SPACING_LOG2
     j, i = np.arange(columns) + shift[0], np.arange(rows)[:, None] + shift[1]
     found = nodes
     for _ in range(_TABLE["projection_steps"]):
@@ -188,7 +207,7 @@ def projected(nodes: Vectors, t: int, length: int, shift: Integers) -> Vectors:
 
 
 def _depth(field: Vectors) -> Integers:
-    """How far inside the picture the places of luma samples are, 1 .. 256 (clause 10.6.4)."""
+    """How far inside the picture the places of luma samples are, 1 .. ``border_ramp`` (clause 10.6.4)."""
     _, height, width = field.shape
     x = field[0] + 16 * np.arange(width, dtype=np.int32)
     y = field[1] + 16 * np.arange(height, dtype=np.int32)[:, None]
@@ -199,9 +218,10 @@ def _depth(field: Vectors) -> Integers:
 def _weights(weight: int, depth_a: Integers, depth_b: Integers) -> NDArray[np.uint16]:
     """Weights of the last keyframe's luma samples, 0 .. 256 (clause 10.6.4)."""
     weights = np.full(depth_a.shape, weight, np.uint16)
-    uneven = np.nonzero(depth_a != depth_b)
-    a, b = (256 - weight) * depth_a[uneven], weight * depth_b[uneven]
-    weights[uneven] = (256 * b + ((a + b) >> 1)) // (a + b)
+    for near, far, w, base in ((depth_b, depth_a, weight, 0), (depth_a, depth_b, weight - 256, 256)):
+        uneven = np.flatnonzero(near < far)
+        a, b = near.ravel()[uneven], far.ravel()[uneven]
+        weights.ravel()[uneven] = base + (w * a + (b >> 1)) // b
     return weights
 
 

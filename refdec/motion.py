@@ -16,7 +16,6 @@ from refdec.camera import Camera
 from refdec.sampling import FRACTION_BITS
 from tgv_format import flow_tokens
 from tgv_format.clip import Clip
-from tgv_format.flow_tokens import Tokenizer
 from tgv_format.masks import Masks, upsample
 from tgv_format.tables import load
 from tgv_format.trajectories import Trajectories
@@ -56,8 +55,7 @@ class Motion:
         self._size = height, width
         self._points, self._masks = clip.trajectories, clip.masks
         self._camera = None if clip.camera_poses is None else Camera(clip.camera_poses)
-        tokens = clip.flow_tokens
-        self._tokens = tokens if tokens is not None and tokens.tokenizer_id == Tokenizer.COSINE else None
+        self._tokens = flow_tokens.with_flow(clip.flow_tokens)
         #: What the smooth motion weighs beside the points that correct it (clause 10.2.3).
         self.rest: int = 0 if self._camera is None and self._tokens is None else _TABLE["smooth_weight"]
         if self._points is not None:

@@ -10,7 +10,6 @@ import os
 import sys
 import unicodedata
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -40,10 +39,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--quality",
-        type=int,
-        metavar="STEP",
-        help="keyframe quality without --bitrate, 0 (worst) to 148 (av1-sequence), 78 (av1), 62 (vvc) or "
-        "63 (illm)",
+        type=_percent,
+        metavar="Q",
+        help="keyframe quality without --bitrate, 0 (worst) to 100 (default: one for about 10 kbit/s at "
+        "512x320)",
+    )
+    p.add_argument(
+        "--preset",
+        choices=("fast", "medium", "slow"),
+        default="medium",
+        help="how much to try for the best picture (default: %(default)s)",
     )
     p.add_argument(
         "--keyframe-codec",
@@ -66,23 +71,24 @@ def parser() -> argparse.ArgumentParser:
         "--keyframe-interval",
         type=_natural,
         metavar="N",
-        help="frames between keyframes (default: a second, at most 29)",
+        help="frames between keyframes (default: what looks best, at most 29; a second where keyframes are "
+        "stills or --guidance has no interpolation)",
     )
     p.add_argument(
         "--random-access",
         type=_positive,
         default=5.0,
         metavar="SECONDS",
-        help="at most between keyframes that are not predicted from earlier ones (default: %(default)s)",
+        help="between keyframes that are not predicted from earlier ones, or little more (default: "
+        "%(default)s)",
     )
     p.add_argument(
         "--guidance",
         type=_kinds,
-        default=frozenset({"trajectory", "interpolation"}),
         metavar="KIND[,KIND]",
         help="what may be sent besides keyframes, where it pays: trajectory (points), flow (flow tokens), "
         "scene (camera poses, and masks where there are points), interpolation (motion found by the decoder, "
-        "and sharpening), or all (default: trajectory,interpolation)",
+        "and sharpening), or all (default: interpolation; with --preset slow trajectory,interpolation)",
     )
     p.add_argument(
         "--max-points",
@@ -142,6 +148,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text} is out of range")
+    return value
+
+
+def _percent(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..100")
     return value
 
 
@@ -218,7 +231,7 @@ def _codec(args: argparse.Namespace, info: VideoInfo) -> KeyframeCodec:
 def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from refenc.encoder import EncoderOptions, encode
+    from refenc.encoder import PRESETS, EncoderOptions, encode
     from refenc.guidance import GuidanceOptions
     from refenc.source import open_source
     from tgv_format.generator_hint import GeneratorHint, Sampler
@@ -230,14 +243,17 @@ def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, 
     if args.generator:
         hint = GeneratorHint(args.generator, bytes(32), Sampler.UNSPECIFIED, 0, 0, args.seed % 2**64)
     sequence = header(info, not args.no_crc)
-    guidance = GuidanceOptions(kinds=args.guidance)
+    preset = PRESETS[args.preset]
+    codec = _codec(args, info)
+    guidance = GuidanceOptions(kinds=args.guidance or preset.kinds)
     if args.max_points is not None:
         guidance = replace(guidance, max_points=min(args.max_points, sequence.limits.trajectories))
     options = EncoderOptions(
         bitrate=args.bitrate * 1000 if args.bitrate else None,
-        codec=_codec(args, info),
-        step=args.quality,
-        interval=args.keyframe_interval or default_interval(info.frame_rate),
+        codec=codec,
+        step=None if args.quality is None else round(args.quality / 100 * (len(codec.ladder) - 1)),
+        interval=args.keyframe_interval,
+        preset=preset,
         random_access=args.random_access,
         guidance=guidance,
         caption=args.text and unicodedata.normalize("NFC", _text(args.text)),
@@ -285,11 +301,6 @@ def _text(argument: str) -> str:
         return Path(argument).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{argument}: {error}") from error
-
-
-def default_interval(frame_rate: Fraction) -> int:
-    """About a second, and no more than the 30 frames that the published generators make at a time."""
-    return max(2, min(29, round(frame_rate)))
 
 
 def header(info: VideoInfo, crc: bool) -> SequenceHeader:

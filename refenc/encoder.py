@@ -1,19 +1,32 @@
-"""The reference encoder: pictures in, a TGV stream out, in memory bounded by a window of clips."""
+"""The reference encoder: pictures in, a TGV stream out, in memory bounded by a random-access period."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from itertools import repeat
+from itertools import groupby, repeat
 from typing import Any
 
 import cv2
 
-from refenc.clips import Source, divide, periods
+from refenc.clips import Source, divide, split
+from refenc.distortion import Distortion
 from refenc.guidance import Choice, Guidance, GuidanceOptions, analyse, choices
 from refenc.keyframes import CODECS, CodedPicture, KeyframeCodec
+from refenc.layout import (
+    FRAMING,
+    Interval,
+    Layout,
+    between,
+    correct,
+    evenly_sharp,
+    guided,
+    keyframe_pictures,
+    lay_out,
+    ranked,
+)
 from refenc.rate import Budget, Keyframes
 from refenc.segmentation import CutDetector
 from tgv_format import clip
@@ -23,15 +36,42 @@ from tgv_format.picture import Picture
 from tgv_format.text import Text
 from tgv_format.writer import Writer
 
-_WINDOW_FRAMES = 240
-_WINDOW_BYTES = 1 << 27
+_PERIOD_FRAMES = 240
+_PERIOD_BYTES = 1 << 27
 _END_BYTES = 15
-_UNIT_OVERHEAD = 17  # bytes of framing of a keyframe and a clip
-_EXPECTED_GUIDANCE = 0.2  # share of a window, before it is known
-# Where motion would take more than this share of a window, the price of its bits rises, so that keyframes
+_UNIT_FRAMING = 17  # bytes of a clip and a keyframe that are not in a group
+_GROUP_SECONDS = 2.0  # what a player has to wait for, and what one lost unit costs
+_LONGEST = 29  # frames between keyframes that the published generators make at a time
+_EXPECTED_GUIDANCE = 0.2  # share of a period, before it is known
+# Where motion would take more than this share of a period, the price of its bits rises, so that keyframes
 # keep enough to be worth moving.
 _MOST_GUIDANCE = 0.35
 _PRICES = (1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much the encoder tries: ``intervals`` between keyframes, in seconds, with corrections of the motion
+    in the best ``corrected`` ones; other ``sizes`` of keyframes than the one that the quality asks for;
+    the presets of SVT-AV1 with which to try (``trial``) and to code in the end (``final``); ``kinds`` of
+    guidance by default."""
+
+    intervals: tuple[float, ...]
+    corrected: int
+    sizes: bool
+    trial: int
+    final: int
+    kinds: frozenset[str]
+
+
+#: By name; benchmarks/rd.py measures what each gains and how long it takes.
+PRESETS = {
+    "fast": Preset((0.24, 0.48), 1, False, 6, 6, frozenset({"interpolation"})),
+    "medium": Preset((0.16, 0.24, 0.32, 0.48, 0.96), 2, True, 4, 0, frozenset({"interpolation"})),
+    "slow": Preset(
+        (0.12, 0.16, 0.24, 0.32, 0.48, 0.96), 6, True, 2, 0, frozenset({"trajectory", "interpolation"})
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -39,15 +79,16 @@ class EncoderOptions:
     """``bitrate`` in bits per second, None for constant quality at step ``step`` of the ladder of
     ``codec``, or at its default one.
 
-    ``interval`` frames between keyframes, and ``random_access`` seconds at most between those that depend on
-    none before; ``caption`` goes with the first clip; ``seed``
-    is that of clustering; ``workers`` threads.
+    ``interval`` frames between keyframes, None for what is best; ``random_access`` seconds between those that
+    depend on none before, or little more; ``caption`` goes with the first clip; ``seed`` is that of
+    clustering; ``workers`` threads.
     """
 
     bitrate: float | None = None
     codec: KeyframeCodec = CODECS["av1-sequence"]
     step: int | None = None
-    interval: int = 29
+    interval: int | None = None
+    preset: Preset = PRESETS["medium"]
     random_access: float = 5.0
     guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
     caption: str | None = None
@@ -85,7 +126,7 @@ def encode(
     when an option exceeds the level of the sequence.
     """
     limits = writer.header.limits
-    if not 1 <= options.interval <= limits.clip_frames:
+    if options.interval is not None and not 1 <= options.interval <= limits.clip_frames:
         raise ValueError(f"keyframe interval {options.interval} is not in 1..{limits.clip_frames}")
     ladder = options.codec.ladder
     if options.step is not None and not 0 <= options.step < len(ladder):
@@ -94,17 +135,17 @@ def encode(
     cv2.setNumThreads(1)
     if options.hint is not None:
         writer.generator_hint(options.hint)
-    sources = divide(pictures, options.interval, CutDetector().push)
     budget = None
     if options.bitrate is not None:
         budget = Budget(options.bitrate / float(writer.header.frame_rate))
         budget.balance -= writer.size + _END_BYTES
     with ThreadPoolExecutor(max(1, options.workers)) as pool:
-        # Takes a second or two, which is over when the first pictures have been read.
-        pool.submit(import_module, "sklearn.cluster")
+        if options.guidance.kinds - {"interpolation"}:
+            # Takes a second or two, which is over when the first pictures have been read.
+            pool.submit(import_module, "sklearn.cluster")
         state = _State(writer, options, pool, budget)
-        for window in _windows(sources):
-            for coded in state.window(window):
+        for period in divide(pictures, state.longest, CutDetector().push):
+            for coded in state.period(period):
                 yield coded
                 progress(coded.frames)
     if not writer.frames:
@@ -112,24 +153,9 @@ def encode(
     writer.finish()
 
 
-def _windows(sources: Iterable[Source]) -> Iterator[list[Source]]:
-    """Clips that are analysed and rated together; how many depends on their size alone."""
-    window: list[Source] = []
-    frames = 0
-    for source in sources:
-        window.append(source)
-        frames += len(source.pictures)
-        picture = source.pictures[0]
-        if frames >= _WINDOW_FRAMES or frames * picture.width * picture.height * 3 // 2 >= _WINDOW_BYTES:
-            yield window
-            window, frames = [], 0
-    if window:
-        yield window
-
-
 @dataclass
 class _State:
-    """What goes from window to window: the last keyframe and the budget."""
+    """What goes from period to period: the last keyframe and the budget."""
 
     writer: Writer
     options: EncoderOptions
@@ -137,90 +163,179 @@ class _State:
     budget: Budget | None
     last: CodedPicture | None = None
 
-    def window(self, sources: list[Source]) -> Iterator[CodedClip]:
-        """Code one window of clips."""
-        slots = _slots(sources)
-        period = self.options.random_access * float(self.writer.header.frame_rate)
-        groups = periods(sources, period if self.options.codec.predictive else 0)
-        keyframes = Keyframes(groups, self.options.codec, lambda *a: list(self.pool.map(*a)))
-        settings = repeat(self.options.seed), repeat(self.options.guidance.kinds)
-        analyses = list(self.pool.map(analyse, [s.pictures for s in sources], *settings))
+    @property
+    def longest(self) -> int:
+        """Frames of a period at most; how many depends on options and the size of pictures alone."""
+        header, options = self.writer.header, self.options
+        in_memory = _PERIOD_BYTES // (header.width * header.height * 3 // 2)
+        frames = min(int(options.random_access * float(header.frame_rate)), _PERIOD_FRAMES, in_memory)
+        # Whole intervals, so that they are of one length.
+        interval = max(self._intervals)
+        return max(interval, frames // interval * interval)
 
-        def guidance(coded: list[CodedPicture]) -> list[Choice | None]:
-            ends = [self.last, *coded]
-            firsts, lasts = ([ends[slot[side]] for slot in slots] for side in (0, 1))
-            clips, options = [s.pictures for s in sources], repeat(self.options.guidance)
-            return list(self.pool.map(choices, analyses, clips, firsts, lasts, options))
+    @property
+    def _framing(self) -> int:
+        """Bytes of framing of a clip with its keyframe."""
+        return FRAMING if self.options.codec.predictive else _UNIT_FRAMING
 
-        lengths = [s.length for s in sources]
-        frames = sum(s.length + s.opens_scene for s in sources)
-        if self.budget is None:
-            codec, step = self.options.codec, self.options.step
-            if step is None:
-                step = codec.ladder.index(codec.default)
-            coded = keyframes.at([step] * len(groups))
-            chosen = self._best(guidance(coded), 1.0)
-        else:
-            granted = self.budget.grant(frames) - _UNIT_OVERHEAD * len(sources)
-            coded = keyframes.at(keyframes.fit((1 - _EXPECTED_GUIDANCE) * granted))
-            found = guidance(coded)
-            for price in _PRICES:
-                chosen = self._best(found, price)
-                spent = sum(map(self._guidance_bytes, chosen, lengths))
-                if spent <= _MOST_GUIDANCE * granted:
-                    break
-            coded = keyframes.at(keyframes.fit(granted - spent))
+    @property
+    def _intervals(self) -> list[int]:
+        """Intervals between keyframes to try."""
+        options, rate = self.options, float(self.writer.header.frame_rate)
+        if options.interval is not None:
+            return [options.interval]
+        if not options.codec.predictive or "interpolation" not in options.guidance.kinds:
+            return [max(2, min(_LONGEST, round(rate)))]
+        return sorted({max(2, min(_LONGEST, round(seconds * rate))) for seconds in options.preset.intervals})
+
+    def period(self, source: Source) -> Iterator[CodedClip]:
+        """Code one period."""
+        frames = source.length + source.opens_scene
+        granted = None if self.budget is None else self.budget.grant(frames)
+        laid = evenly_sharp(self._laid_out(source, granted))
+        intervals, guidance = laid.intervals, self._guidance(laid, granted)
+        final, steps = self._final(laid.keyframes), laid.steps
+        if granted is not None:
+            sections = map(self._sections, guidance, (i.source.length for i in intervals))
+            # In a group, what stays the same is not said again.
+            spent = sum(len(one) for one, _ in groupby(sections))
+            steps = final.fit(granted - spent - self._framing * len(intervals), steps[0])
+        intervals = between([i.source for i in intervals], final.at(steps), self.last)
         before = self.writer.size
-        ends = [self.last, *coded]
-        for source, slot, g in zip(sources, slots, chosen, strict=True):
-            yield self._write(source, ends[slot[0]], ends[slot[1]], g)
+        sent = [replace(interval, guidance=g) for interval, g in zip(intervals, guidance, strict=True)]
+        for group in _groups(sent, _GROUP_SECONDS * float(self.writer.header.frame_rate)):
+            yield from self._write(group)
         if self.budget is not None:
             self.budget.settle(frames, self.writer.size - before)
-        self.last = ends[-1]
+        self.last = intervals[-1].last
+
+    def _final(self, keyframes: Keyframes) -> Keyframes:
+        """Those that are sent, not yet coded."""
+        preset = self.options.preset
+        if not self.options.codec.predictive or preset.trial == preset.final:
+            return keyframes
+        final = replace(keyframes.codec, code=self.options.codec.at_preset(preset.final).code)
+        return Keyframes(keyframes.groups, final, keyframes.mapper)
+
+    def _laid_out(self, source: Source, granted: float | None) -> Layout:
+        """The period with keyframes in the best places, and with interpolation if it is asked for."""
+        options = self.options
+        distortion = None
+        if "interpolation" in options.guidance.kinds:
+            distortion = Distortion(source.pictures)
+        step = options.step
+        if step is None:
+            step = options.codec.ladder.index(options.codec.default)
+
+        def attempt(interval: int, codec: KeyframeCodec) -> Layout:
+            clips = split(source, interval)
+            pictures = keyframe_pictures(clips)
+            groups = [pictures] if codec.predictive else [[picture] for picture in pictures]
+            keyframes = Keyframes(groups, codec, lambda *a: list(map(*a)))
+            steps = [step] * len(groups) if granted is None else granted * self._keyframe_share
+            return lay_out(clips, keyframes, steps, self.last, distortion)
+
+        def corrected(layouts: Iterable[Layout]) -> list[Layout]:
+            return ranked(self.pool.map(correct, layouts) if distortion else layouts, granted)
+
+        intervals, codec = self._intervals, options.codec.at_preset(options.preset.trial)
+        layouts = list(self.pool.map(attempt, intervals, repeat(codec)))
+        found = corrected(ranked(layouts, granted)[: options.preset.corrected])[0]
+        if granted is None or not options.preset.sizes or not options.codec.sizes:
+            return found
+        index = next(i for i, layout in enumerate(layouts) if layout.keyframes is found.keyframes)
+        sizes = [k for k in options.codec.sizes if abs(k - found.downscale_log2) <= 1]
+        others = self.pool.map(attempt, repeat(intervals[index]), map(codec.of_size, sizes))
+        other = ranked([layouts[index], *others], granted)[0]
+        return found if other is layouts[index] else ranked([found, correct(other)], granted)[0]
+
+    @property
+    def _keyframe_share(self) -> float:
+        """Of the budget, before it is known what guidance takes."""
+        return 1.0 if "interpolation" in self.options.guidance.kinds else 1 - _EXPECTED_GUIDANCE
+
+    def _guidance(self, laid: Layout, granted: float | None) -> list[Guidance]:
+        """What is sent for every clip besides keyframes."""
+        options, intervals = self.options.guidance, laid.intervals
+        if options.kinds == {"interpolation"}:
+            return [interval.guidance for interval in intervals]
+        clips = [interval.source.pictures for interval in intervals]
+        analyses = list(self.pool.map(analyse, clips, repeat(self.options.seed), repeat(options.kinds)))
+        firsts, lasts = [i.first for i in intervals], [i.last for i in intervals]
+        found = list(self.pool.map(choices, analyses, clips, firsts, lasts, repeat(options)))
+        for price in _PRICES:
+            chosen = self._best(found, price)
+            spent = sum(
+                len(self._sections(g, i.source.length)) for g, i in zip(chosen, intervals, strict=True)
+            )
+            if granted is None or spent <= _MOST_GUIDANCE * granted:
+                break
+        if laid.distortion is None:
+            return chosen
+        return list(self.pool.map(guided, intervals, chosen, repeat(laid)))
 
     def _best(self, found: list[Choice | None], price: float) -> list[Guidance]:
         return list(self.pool.map(lambda choice: choice.best(price) if choice else Guidance(), found))
 
-    def _guidance_bytes(self, guidance: Guidance, length: int) -> int:
-        """Of the sections and their headers."""
-        if not length:
-            return 0
-        return len(clip.encode(guidance.clip(length), self.writer.header)) - 1
+    def _sections(self, guidance: Guidance, length: int) -> bytes:
+        """The sections of a clip of ``length`` frames, with their headers."""
+        return clip.encode(guidance.clip(length), self.writer.header)[1:] if length else b""
 
-    def _write(
-        self,
-        source: Source,
-        first: CodedPicture | None,
-        last: CodedPicture | None,
-        guidance: Guidance,
-    ) -> CodedClip:
-        writer, points = self.writer, guidance.trajectories
-        before, keyframe_bytes = writer.bytes_by_part.copy(), 0
-        caption = self.options.caption if not writer.frames else None
-        if source.opens_scene and first is not None:
-            writer.keyframe(first.keyframe(Role.LEADING, writer.frames))
-            keyframe_bytes += len(first.payload)
-        if source.length and last is not None:
-            writer.keyframe(last.keyframe(Role.TRAILING, writer.frames + source.length - 1))
-            keyframe_bytes += len(last.payload)
-            writer.clip(guidance.clip(source.length, None if caption is None else Text(caption)))
-        spent = writer.bytes_by_part - before
-        return CodedClip(
-            first_frame=source.first_frame,
-            frames=source.length + source.opens_scene,
-            keyframe_bytes=keyframe_bytes,
-            points=points.count if points is not None else 0,
-            total_bytes=spent.total(),
-            bytes=dict(sorted(spent.items())),
-            dropped=dict(guidance.dropped),
+    def _write(self, group: list[Interval]) -> Iterator[CodedClip]:
+        """Write what :func:`_groups` puts together."""
+        writer, number = self.writer, self.writer.frames
+        before = writer.bytes_by_part.copy()
+        caption = Text(self.options.caption) if self.options.caption is not None and not number else None
+        if group[0].source.opens_scene:
+            writer.keyframe(group[0].first.keyframe(Role.LEADING, number))
+            number += 1
+        pairs = []
+        for interval in group:
+            length = interval.source.length
+            if length:
+                number += length
+                described = interval.guidance.clip(length, caption)
+                pairs.append((interval.last.keyframe(Role.TRAILING, number - 1), described))
+                caption = None
+        spent = [writer.bytes_by_part - before]
+        if pairs and group[0].last.dependent:
+            alone, *others = writer.group(pairs)
+            spent = [spent[0] + alone, *others]
+        elif pairs:
+            writer.keyframe(pairs[0][0])
+            writer.clip(pairs[0][1])
+            spent = [writer.bytes_by_part - before]
+        for interval, cost in zip(group, spent, strict=True):
+            points = interval.guidance.trajectories
+            yield CodedClip(
+                first_frame=interval.source.first_frame,
+                frames=interval.source.length + interval.source.opens_scene,
+                keyframe_bytes=cost["keyframes"],
+                points=points.count if points is not None else 0,
+                total_bytes=cost.total(),
+                bytes=dict(sorted(cost.items())),
+                dropped=dict(interval.guidance.dropped),
+            )
+
+
+def _groups(intervals: Iterable[Interval], most: float) -> Iterator[list[Interval]]:
+    """Intervals that one group can hold, up to ``most`` frames; others are alone.
+
+    Dependent keyframes are in groups even when they are alone: with a CRC that is less than two units.
+    """
+    group: list[Interval] = []
+    for interval in intervals:
+        fits = (
+            group
+            and not interval.source.opens_scene
+            and interval.source.length == group[0].source.length
+            and (len(group) + 1) * interval.source.length <= most
+            and group[0].last.dependent
+            and interval.last.dependent
         )
-
-
-def _slots(sources: list[Source]) -> list[tuple[int, int]]:
-    """For every clip its first and last keyframe, counted in the window from 1; 0 is the one before it."""
-    slots, latest = [], 0
-    for source in sources:
-        first = latest + source.opens_scene
-        latest = first + (source.length > 0)
-        slots.append((first, latest))
-    return slots
+        if group and not fits:
+            yield group
+            group = []
+        group.append(interval)
+    if group:
+        yield group

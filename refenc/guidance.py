@@ -7,8 +7,8 @@ what it would miss least goes first. (Adding greedily from nothing gets stuck: o
 field, and a moving object needs its still surroundings to be sent too.) Which of the nested sets is sent
 is decided on pictures: squared error of the reconstruction plus its bits at the price that a bit has in
 the keyframes. Flow tokens, camera poses and masks are tried with and without points, and likewise sent
-where that pays. Interpolation by the decoder itself is sent instead of all of them where it is better at the
-same price of a bit.
+where that pays. Whether interpolation by the decoder itself is better than all of them is decided elsewhere
+(:mod:`refenc.layout`).
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from refdec.baseline import frame
 from refdec.motion import Motion
 from refdec.sampling import Anchor
 from refenc import smooth
-from refenc.interpolation import interpolated
 from refenc.keyframes import CodedPicture, halve_plane
 from refenc.quantise import Quantiser
 from refenc.smooth import Ground, texture
 from tgv_format import camera_poses, flow_tokens, interpolation, masks, trajectories
 from tgv_format.clip import Clip
-from tgv_format.interpolation import Interpolation, Mode, no_vectors
+from tgv_format.interpolation import Interpolation
 from tgv_format.masks import Masks
 from tgv_format.picture import Picture, Plane
 from tgv_format.text import Text
@@ -50,7 +49,7 @@ KINDS = {
     "trajectory": ("trajectories",),
     "flow": ("flow_tokens",),
     "scene": ("camera_poses", "masks"),
-    "interpolation": ("interpolation",),
+    "interpolation": ("interpolation", "flow_tokens"),
 }
 
 Floats = NDArray[np.float32]
@@ -112,6 +111,31 @@ class Guidance:
         ground = self.ground
         sections = ground.flow_tokens, ground.camera_poses, ground.masks
         return Clip(length, self.trajectories, text, *sections, self.interpolation)
+
+    @property
+    def sections(self) -> set[str]:
+        """The names of those that are there."""
+        all_ = {
+            **vars(self.ground),
+            "trajectories": self.trajectories,
+            "interpolation": self.interpolation,
+        }
+        return {name for name, value in all_.items() if value is not None}
+
+    def bits(self, width: int, height: int) -> float:
+        """What the sections take, within a byte or so each."""
+        bits = 0.0
+        if self.ground.flow_tokens is not None:
+            bits += flow_tokens.cost(self.ground.flow_tokens)
+        if self.ground.camera_poses is not None:
+            bits += camera_poses.cost(self.ground.camera_poses, width, height)
+        if self.ground.masks is not None:
+            bits += masks.cost(self.ground.masks)
+        if self.trajectories is not None:
+            bits += trajectories.cost(self.trajectories, width, height)
+        if self.interpolation is not None:
+            bits += interpolation.cost(self.interpolation)
+        return bits
 
 
 def analyse(pictures: Sequence[Picture], seed: int, kinds: frozenset[str] = frozenset()) -> Analysis | None:
@@ -197,9 +221,6 @@ class Choice:
         self._sets: dict[Ground, list[Indices]] = {}
         self._rated: dict[tuple[Ground, int], _Rated] = {}
         self._with_masks: dict[Ground, Ground] = {}
-        self._between: _Rated | None = None
-        if "interpolation" in options.kinds:
-            self._between = self._interpolated([picture.y for picture in pictures])
 
     def best(self, price: float = 1.0) -> Guidance:
         """What costs least, nothing where nothing pays for itself; ``price`` multiplies that of bits."""
@@ -207,24 +228,9 @@ class Choice:
         found = [self._best_set(ground, price) for ground in self._shortlist(price)]
         chosen = min(found, key=lambda rated: rated.cost(price))
         if self._points and self._analysis.masks is not None:
-            found.append(self._best_set(self._masked(chosen.ground), price))
+            found.append(self._best_set(self._masked(chosen.guidance.ground), price))
             chosen = min(chosen, found[-1], key=lambda rated: rated.cost(price))
-        if self._between is not None and self._between.interpolation is not None:
-            if self._between.interpolation.sharp:
-                section = Interpolation(Mode.GUIDED, self._between.interpolation.sharp, no_vectors())
-                bits = chosen.bits + interpolation.cost(section)
-                chosen = replace(chosen, interpolation=section, bits=bits)
-            found += [chosen, self._between]
-            chosen = min(found[-2:], key=lambda rated: rated.cost(price))
-        return Guidance(
-            chosen.ground, chosen.points, chosen.interpolation, self._dropped(chosen, found, price)
-        )
-
-    def _interpolated(self, originals: Sequence[Plane]) -> _Rated:
-        """Interpolation without any other section."""
-        section, made = interpolated(originals, *self._anchors)
-        error = squared_error(self._originals, [made[t - 1] for t in self._times])
-        return _Rated(Ground(), None, self._of_all(error), interpolation.cost(section), section)
+        return replace(chosen.guidance, dropped=self._dropped(chosen, found, price))
 
     def _of_all(self, error: float) -> float:
         """The squared error of all frames between the keyframes, by that of those that are looked at."""
@@ -267,35 +273,23 @@ class Choice:
         if index is None or index >= len(sets):
             index = -1
         if (ground, index) not in self._rated:
-            points, bits = None, self._ground_bits(ground)
-            if index >= 0:
-                points = self._quantiser(sets[index])
-                bits += trajectories.cost(points, *self._size)
-            motion = Motion(Guidance(ground, points).clip(self._length), *self._size[::-1])
+            points = self._quantiser(sets[index]) if index >= 0 else None
+            guidance = Guidance(ground, points)
+            motion = Motion(guidance.clip(self._length), *self._size[::-1])
             made = [frame(motion, self._anchors, t).y for t in self._times]
             error = self._of_all(squared_error(self._originals, made))
-            self._rated[ground, index] = _Rated(ground, points, error, bits)
+            self._rated[ground, index] = _Rated(guidance, error, guidance.bits(*self._size))
         return self._rated[ground, index]
-
-    def _ground_bits(self, ground: Ground) -> float:
-        bits = 0.0
-        if ground.flow_tokens is not None:
-            bits += flow_tokens.cost(ground.flow_tokens)
-        if ground.camera_poses is not None:
-            bits += camera_poses.cost(ground.camera_poses, *self._size)
-        if ground.masks is not None:
-            bits += masks.cost(ground.masks)
-        return bits
 
     def _dropped(self, chosen: _Rated, found: list[_Rated], price: float) -> dict[str, str]:
         """For every section that could have been sent and is not, why."""
         without = {"trajectories": "no set of points pays", "masks": "no object, or no points to guide"}
-        dropped = {}
-        sections = [name for kind in KINDS if kind in self._options.kinds for name in KINDS[kind]]
-        for name in sections:
-            if name in chosen.sections:
+        dropped: dict[str, str] = {}
+        kinds = self._options.kinds - {"interpolation"}
+        for name in [name for kind in KINDS if kind in kinds for name in KINDS[kind]]:
+            if name in chosen.guidance.sections:
                 continue
-            having = [rated for rated in found if name in rated.sections]
+            having = [rated for rated in found if name in rated.guidance.sections]
             if not having:
                 dropped[name] = without.get(name, "nothing moves")
                 continue
@@ -307,25 +301,14 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class _Rated:
-    """Sections with their squared error, of all samples between the keyframes, and bits."""
+    """Guidance with its squared error, of all samples between the keyframes, and bits."""
 
-    ground: Ground
-    points: Trajectories | None
+    guidance: Guidance
     error: float
     bits: float
-    interpolation: Interpolation | None = None
 
     def cost(self, price: float) -> float:
         return self.error + price * self.bits
-
-    @property
-    def sections(self) -> set[str]:
-        sections = {
-            **vars(self.ground),
-            "trajectories": self.points,
-            "interpolation": self.interpolation,
-        }
-        return {name for name, value in sections.items() if value is not None}
 
 
 def choices(

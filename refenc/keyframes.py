@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,6 @@ from tgv_format.picture import Colour, Picture, Plane
 
 _SPEED = 6
 _LEAST = 4  # samples of a side that SVT-AV1 takes
-_PRESET = 4  # of SVT-AV1, 0 (slow) to 13
 _DEFAULT = Colour()
 
 
@@ -50,17 +51,26 @@ class KeyframeCodec:
     ``code`` makes payloads of a group of pictures and a quality: where it is ``predictive``, those of a
     random-access period, of which the first depends on nothing before; otherwise those of a single picture.
     ``ladder`` are pairs of downscale_log2 and quality from the fewest bits to the most; ``default`` is the
-    one to use when no bitrate is asked for. ``require`` raises ValueError when something is missing that
-    ``code`` needs. ``colour`` is that of the pictures.
+    one to use when no bitrate is asked for. ``sizes`` has more qualities, by downscale_log2. ``require``
+    raises ValueError when something is missing that ``code`` needs. ``colour`` is that of the pictures.
     """
 
     codec: Codec
-    code: Callable[[Sequence[Picture], int], list[bytes]]
+    code: Callable[..., list[bytes]]
     ladder: tuple[tuple[int, int], ...]
     default: tuple[int, int]
+    sizes: Mapping[int, Sequence[int]] = field(default_factory=dict)
     predictive: bool = False
     require: Callable[[], None] = lambda: None
     colour: Colour = _DEFAULT
+
+    def of_size(self, downscale: int) -> KeyframeCodec:
+        """This codec with all qualities of one size, of those in ``sizes``, as its ladder."""
+        return replace(self, ladder=tuple((downscale, quality) for quality in self.sizes[downscale]))
+
+    def at_preset(self, preset: int) -> KeyframeCodec:
+        """This codec at a preset of SVT-AV1, if it is one of sequences."""
+        return replace(self, code=partial(self.code, preset=preset)) if self.predictive else self
 
     def encode(self, pictures: Sequence[Picture], step: int) -> list[CodedPicture]:
         """Code a group of pictures at step ``step`` of the ladder."""
@@ -101,11 +111,29 @@ def halve_plane(plane: Plane) -> Plane:
     return ((p[::2, ::2] + p[1::2, ::2] + p[::2, 1::2] + p[1::2, 1::2] + 2) >> 2).astype(np.uint8)
 
 
-def av1_sequence(pictures: Sequence[Picture], quality: int) -> list[bytes]:
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Gives the calling thread back its scheduling policy.
+
+    Where root runs it, SVT-AV1 leaves the thread that opens it at the highest real-time priority, which all
+    threads and processes that it starts later inherit.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@_same_scheduling()
+def av1_sequence(pictures: Sequence[Picture], quality: int, preset: int = 2) -> list[bytes]:
     """Temporal units of one AV1 sequence without their delimiters, one for each picture.
 
-    ``quality`` is twice SVT-AV1's crf, 0 (best) to 140. Pictures that are too small for SVT-AV1 become
-    stills, of the best quality.
+    ``quality`` is twice SVT-AV1's crf, 0 (best) to 140; ``preset`` its preset, 0 (slow) to 13. Pictures that
+    are too small for SVT-AV1 become stills, of the best quality.
     """
     width, height = pictures[0].width, pictures[0].height
     if min(width, height) < _LEAST:
@@ -117,10 +145,11 @@ def av1_sequence(pictures: Sequence[Picture], quality: int) -> list[bytes]:
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     # The rate means nothing where quality is constant; pictures are coded as if they were frames.
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
-    # One key frame, at the beginning, and hidden frames that are not filtered in time.
-    parameters = f"crf={quality / 2}:tune=1:keyint=-1:scd=0:enable-tf=0:lp=1"
+    # One key frame, at the beginning, and hidden frames that are not filtered in time. Loop restoration blurs
+    # more than it mends at these rates, and without sharpness the first thing to go is colour.
+    parameters = f"crf={quality / 2}:tune=1:keyint=-1:scd=0:enable-tf=0:enable-restoration=0:sharpness=3:lp=1"
     # FFmpeg's own crf, which chooses the mode, ends at 63.
-    context.options = {"preset": str(_PRESET), "crf": "50", "svtav1-params": parameters}
+    context.options = {"preset": str(preset), "crf": "50", "svtav1-params": parameters}
     packets = []
     for index, picture in enumerate(pictures):
         frame = av.VideoFrame(width, height, "yuv420p")
@@ -170,11 +199,12 @@ CODECS: dict[str, KeyframeCodec] = {
         Codec.AV1,
         av1_sequence,
         ladder=(
-            *((2, crf) for crf in range(140, 115, -1)),
-            *((1, crf) for crf in range(128, 105, -1)),
+            *((2, crf) for crf in range(140, 123, -1)),
+            *((1, crf) for crf in range(140, 105, -1)),
             *((0, crf) for crf in range(120, 19, -1)),
         ),
         default=(1, 108),
+        sizes={2: range(140, 79, -1), 1: range(140, 59, -1), 0: range(140, 19, -1)},
         predictive=True,
     ),
     "av1": KeyframeCodec(

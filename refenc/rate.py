@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from refenc.keyframes import CodedPicture, KeyframeCodec
 from tgv_format.picture import Picture
+
+# Of the logarithm of the size, by step of a ladder.
+_SLOPE = 0.035
+_NEAR = 0.015
 
 Mapper = Callable[..., "list[list[CodedPicture]]"]
 
@@ -35,27 +40,45 @@ class Keyframes:
         """Bytes of all payloads."""
         return sum(len(c.payload) for c in self.at(steps))
 
-    def fit(self, budget: float) -> list[int]:
+    def fit(self, budget: float, start: int | None = None) -> list[int]:
         """Steps, at most one apart, whose size is nearest to ``budget`` bytes without a needless excess.
 
-        All groups get the highest step that fits, then as many as fit get the next one.
+        All groups get the highest step that is found to fit, then as many as fit get the next one. The search
+        begins at ``start``.
         """
-        count = len(self.groups)
-        low, high = 0, len(self.codec.ladder) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.size([middle] * count) <= budget:
-                low = middle
+        count, top = len(self.groups), len(self.codec.ladder) - 1
+        low, high = -1, top + 1
+        known: list[tuple[int, float]] = []
+        step = top // 3 if start is None else start
+        while True:
+            known.append((step, math.log(self.size([step] * count) / max(budget, 1.0))))
+            if -_NEAR < known[-1][1] <= 0:
+                return [step] * count
+            if known[-1][1] <= 0:
+                low = step
             else:
-                high = middle - 1
+                high = step
+            if high - low <= 1:
+                break
+            step = min(max(_guess(known), low + 1), high - 1)
+        if high > top or low < 0:
+            return [min(max(low, 0), top)] * count
         steps = [low] * count
-        if low == len(self.codec.ladder) - 1 or self.size(steps) > budget:
-            return steps
         for i in range(count):
-            finer = [*steps[:i], low + 1, *steps[i + 1 :]]
+            finer = [*steps[:i], high, *steps[i + 1 :]]
             if abs(self.size(finer) - budget) < abs(self.size(steps) - budget):
                 steps = finer
         return steps
+
+
+def _guess(known: list[tuple[int, float]]) -> int:
+    """The step at which the logarithm of the size is 0, if sizes are exponential, by those that are known."""
+    step, value = known[-1]
+    slope = _SLOPE
+    if len(known) > 1:
+        before, other = min(known[:-1], key=lambda one: abs(one[1]))
+        slope = min(max((value - other) / (step - before), _SLOPE / 2), 2 * _SLOPE)
+    return step - math.floor(value / slope + 0.5)
 
 
 @dataclass

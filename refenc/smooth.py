@@ -59,7 +59,7 @@ def grounds(pictures: Sequence[Picture], tracks: Tracks, flow: bool, scene: bool
     cameras = _cameras(tracks, pictures[0].width, pictures[0].height) if scene else []
     found += [Ground(camera_poses=camera) for camera in cameras]
     if flow:
-        dense = _Flow.of([p.y for p in pictures])
+        dense = DenseFlow.of([p.y for p in pictures])
         for camera in (None, *cameras):
             found += [Ground(tokens, camera) for tokens in dense.tokens(camera)]
     return found
@@ -82,8 +82,8 @@ def _cameras(tracks: Tracks, width: int, height: int) -> list[CameraPoses]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Flow:
-    """Dense flow of the frames 1 to L towards frame 0, in luma samples.
+class DenseFlow:
+    """Dense flow of the frames 1 to L, towards frame 0 or another picture for each, in luma samples.
 
     ``places`` float64 [P, 2], ``vectors`` float64 [L, P, 2] and their ``weights`` float64 [L, P].
     """
@@ -94,7 +94,7 @@ class _Flow:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, frames: Sequence[Plane]) -> _Flow:
+    def of(cls, frames: Sequence[Plane]) -> DenseFlow:
         size = frames[0].shape
         scale = 1
         while frames[0].size > _FLOW_SAMPLES:
@@ -117,13 +117,13 @@ class _Flow:
             moved = [motion.smooth(t, False, at) for t in range(1, len(left) + 1)]
             left = left - np.array(moved) / 16
         for count in _TOKENS:
-            fitted = FlowAnalysis(self._fit(left, count), 0.0)
+            fitted = FlowAnalysis(self.fit(left, count), 0.0)
             for floor in _FLOORS:
                 tokens = flow_tokens.choose(fitted, FlowOptions(count, floor, share=0.0))
                 if tokens.tokens.any():
                     yield tokens
 
-    def _fit(self, vectors: Floats, count: int) -> Floats:
+    def fit(self, vectors: Floats, count: int) -> Floats:
         """The coefficients [L, 2, count] that fit ``vectors`` best."""
         basis = np.ones((len(self.places), count))
         for axis, frequencies in enumerate(np.array(FREQUENCIES[:count]).T):

@@ -37,6 +37,7 @@ from tgv_format import (  # noqa: E402
     entropy,
     flow_tokens,
     generator_hint,
+    group,
     illm,
     illm_model,
     interpolation,
@@ -73,6 +74,8 @@ DECLARATIONS = {
     "generator_hint": generator_hint.HEADER,
     "end_of_sequence": end.HEADER,
     "keyframe_header": keyframe.HEADER,
+    "group_header": group.HEADER,
+    "interval_header": group.INTERVAL_HEADER,
     "clip_header": clip.HEADER,
     "section_header": clip.SECTION_HEADER,
     "trajectories_header": trajectories.HEADER,
@@ -268,7 +271,14 @@ def nal_table() -> str:
 
 
 def unit_types() -> str:
-    clauses = {"SEQUENCE": "6.2", "KEYFRAME": "7.1", "CLIP": "9.1", "END": "6.4", "GENERATOR_HINT": "6.3"}
+    clauses = {
+        "SEQUENCE": "6.2",
+        "KEYFRAME": "7.1",
+        "CLIP": "9.1",
+        "END": "6.4",
+        "GROUP": "5.6",
+        "GENERATOR_HINT": "6.3",
+    }
     rows = [
         [f"0x{int(t):02X}", t.name, "ancillary" if t & container.ANCILLARY else "critical", clauses[t.name]]
         for t in container.UnitType
@@ -426,12 +436,12 @@ def level_bounds(level: Level) -> dict[str, int]:
         "`2 * sum + total` (10.2.3)": 2 * total * (vector + smooth) + total,
         "`sum` of `field` (10.3)": (vector + 2 * smooth) << 2 * spacing,
         "sum of samples (10.3, 10.4)": 255 * 256 + 128,
-        **_interpolation_bounds(),
+        **_interpolation_bounds(level),
     }
 
 
-def _interpolation_bounds() -> dict[str, int]:
-    """Those of clause 10.6, which hold for all levels."""
+def _interpolation_bounds(level: Level) -> dict[str, int]:
+    """Those of clause 10.6."""
     t = tables.load("interpolation")
     steps, sample = t["flow_steps"] * t["step_max"], 255 << 2
     vector = 16 * t["search_range"] + steps
@@ -441,16 +451,26 @@ def _interpolation_bounds() -> dict[str, int]:
     # The magnitude of a shifted negative product is rounded up.
     total = area * ((sample * (sample >> 1) >> 4) + 1)
     damped = total + t["flow_damping"]
-    correction = 64 << 2
+    correction = (64 << 2) + flow_tokens.FLOW_LIMIT
+    spacing = t["last_level"]
+    # Planes are extended to whole samples of the coarsest level.
+    nodes = (level.dimension + (1 << t["pyramid_levels"])) >> spacing
+    luma = vector << spacing
+    found = 2 * luma + correction
     return {
         "component of `V` (10.6.2)": vector,
         "sum of `box` (10.6.2)": damped,
         "`det` (10.6.2)": damped * damped,
         "dividend of a step (10.6.2)": 16 * 2 * total * damped,
+        "component of `g` (10.6.3)": correction,
         "product with `moment` (10.6.3)": vector * 128 + 2048,
-        "component of `U` (10.6.3)": vector << t["last_level"],
-        "component of `to_first` and `to_last` (10.6.4)": 2 * (vector << t["last_level"]) + correction,
-        "dividend of `weight` (10.6.4)": 256 * 255 * t["border_ramp"] + 256 * t["border_ramp"],
+        "row or column of `V` (10.6.3)": nodes + (correction >> spacing + 4) + 1 + (vector * 128 >> 12) + 1,
+        "component of `U` (10.6.3)": luma,
+        "sum in `doubled` (10.6.2, 10.6.3)": 8 * luma + 4,
+        "product of `U` with `weight` (10.6.4)": luma * 256 + 128,
+        "component of `to_first` and `to_last` (10.6.4)": found,
+        "`px` and `py` (10.6.4)": 16 * level.dimension + found,
+        "dividend of `weight` (10.6.4)": 255 * t["border_ramp"] + (t["border_ramp"] >> 1),
         "dividend of `out` (10.6.5)": blurred * (255 * (8 + interpolation.MAX_SHARP) + 4),
     }
 

@@ -25,12 +25,24 @@ Element = dict[str, Any]
 
 MESSAGE: Element = {"id": "message", "size-eos": True, "doc": "Entropy-coded data (clause 8)."}
 
+SECTIONS_OF_CLIP: Element = {"id": "sections", "type": "section", "repeat": "eos"}
+
 #: What follows the declared elements of a type.
 REST: dict[str, list[Element]] = {
     "keyframe": [
         {"id": "payload", "size-eos": True, "doc": "Belongs to the codec (clauses 7.2 to 7.7)."},
     ],
-    "clip": [{"id": "sections", "type": "section", "repeat": "eos"}],
+    "group": [{"id": "intervals", "type": "interval", "repeat": "eos"}],
+    "interval": [
+        {"id": "payload", "size": "keyframe_size.value", "doc": "Of the keyframe."},
+        {
+            "id": "sections",
+            "size": "sections_plus1.value > 0 ? sections_plus1.value - 1 : 0",
+            "type": "sections",
+            "doc": "None where they are those of the interval before.",
+        },
+    ],
+    "clip": [SECTIONS_OF_CLIP],
     "section": [
         {
             "id": "body",
@@ -117,6 +129,10 @@ def description(
         nested = {key: {"seq": _elements(group, names)} for key, group in groups.items() if group}
         if nested:
             types[name]["types"] = nested
+    types["sections"] = {
+        "doc-ref": f"spec/tgv.md, clause {clauses['section_header']}",
+        "seq": [SECTIONS_OF_CLIP],
+    }
     for name in SECTIONS.values():
         types.setdefault(name, {"doc-ref": f"spec/tgv.md, clause {clauses[name]}", "seq": REST[name]})
     root = {

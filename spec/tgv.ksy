@@ -52,6 +52,7 @@ types:
             unit_type::keyframe: keyframe
             unit_type::clip: clip
             unit_type::end_of_sequence: end_of_sequence
+            unit_type::group: group
             unit_type::generator_hint: generator_hint
         doc: Bytes where the type is not registered.
       - id: crc
@@ -202,6 +203,51 @@ types:
               max: 2
           - id: dependent
             type: b1
+  group:
+    doc-ref: spec/tgv.md, clause 5.6
+    seq:
+      - id: head
+        type: head
+      - id: frame_number
+        type: u1
+      - id: frame_count
+        type: uleb128
+        valid:
+          expr: _.value >= 1 and _.value <= 255
+      - id: intervals
+        type: interval
+        repeat: eos
+    types:
+      head:
+        seq:
+          - id: codec
+            type: b4
+            enum: codec
+          - id: downscale_log2
+            type: b2
+            valid:
+              max: 2
+          - id: reserved
+            type: b2
+            valid: 0
+  interval:
+    doc-ref: spec/tgv.md, clause 5.6
+    seq:
+      - id: keyframe_size
+        type: uleb128
+        valid:
+          expr: _.value >= 1 and _.value <= 268435455
+      - id: sections_plus1
+        type: uleb128
+        valid:
+          expr: _.value <= 268435456
+      - id: payload
+        size: keyframe_size.value
+        doc: Of the keyframe.
+      - id: sections
+        size: "sections_plus1.value > 0 ? sections_plus1.value - 1 : 0"
+        type: sections
+        doc: None where they are those of the interval before.
   clip:
     doc-ref: spec/tgv.md, clause 9.1
     seq:
@@ -360,6 +406,12 @@ types:
           - id: reserved
             type: b1
             valid: false
+  sections:
+    doc-ref: spec/tgv.md, clause 9.1
+    seq:
+      - id: sections
+        type: section
+        repeat: eos
   text:
     doc-ref: spec/tgv.md, clause 9.3
     seq:
@@ -393,6 +445,7 @@ enums:
     2: keyframe
     3: clip
     4: end_of_sequence
+    5: group
     129: generator_hint
   section_type:
     1: trajectories

@@ -39,7 +39,7 @@ from refenc.guidance import Analysis
 from refenc.poses import Motion, errors
 from tgv_format.clip import Clip
 from tgv_format.container import UnitType
-from tgv_format.picture import Colour
+from tgv_format.picture import Colour, Picture
 
 SIZE = (96, 64)
 FRAMES = 14
@@ -285,6 +285,24 @@ def test_rd_own_metrics(scene: Rendered) -> None:
     assert other["ssim"] < 0.99
 
 
+def test_rd_seam() -> None:
+    """Of two scenes with keyframes 0, 4, 8 and 9, 13, one level a frame and ``jump`` levels at keyframes."""
+    scenes = [[0, 4, 8], [9, 13]]
+
+    def video(jump: int) -> list[Picture]:
+        steps = [1, *[jump, 1, 1, jump] * 2, 50, jump, 1, 1, jump]
+        half = np.full((8, 8), 128, np.uint8)
+        return [Picture(np.full((16, 16), y, np.uint8), half, half) for y in np.cumsum(steps)]
+
+    assert rd.seam(video(1), video(1), scenes) == pytest.approx(1)
+    assert rd.seam(video(1), video(3), scenes) == pytest.approx(3, rel=0.01)
+    assert rd.seam(video(3), video(3), scenes) == pytest.approx(1)
+    assert rd.seam(video(1), video(3), ()) is None
+    assert rd.seam(video(1), video(3), [[0, 1, 2]]) is None
+    rows = [rd_row("tgv", 5, clip, seam=seam) for clip, seam in (("a", 1.6), ("b", 1.4), ("c", None))]
+    assert rd.targets("tgv", 5, rows, [])[1].missed == ["a: 1.60"]
+
+
 def test_rd_compares_at_equal_rates() -> None:
     """In the logarithm of the rate; a peer that does not get so low does not take part."""
     curves = rd.Curves.of(
@@ -323,10 +341,10 @@ def test_rd_says_where_tgv_loses() -> None:
     assert means[1]["clips"] == 2
     assert means[1]["tgv / lpips"] == pytest.approx(0.35 / 0.4)
     assert "median" in rd.report("tgv", 5, lines, means)
-    rate_, lpips, ms_ssim = rd.targets("tgv", 5, rows, means)
+    rate_, _, lpips, ms_ssim = rd.targets("tgv", 5, rows, means)
     assert rate_.missed == ["b: 5.60"]
     assert [list(target.missed) for target in (lpips, ms_ssim)] == [[], ["mean of 2 clips"]]
-    assert len(rd.targets("tgv", 8, rows, means)) == 1
+    assert len(rd.targets("tgv", 8, rows, means)) == 2
 
 
 def test_peer_counts_what_decodes(scene: Rendered) -> None:

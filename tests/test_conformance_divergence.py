@@ -27,6 +27,8 @@ from refdec import baseline, motion
 from refdec.camera import Camera
 from tgv_format import flow_tokens
 from tgv_format.clip import Clip
+from tgv_format.flow_tokens import FlowTokens
+from tgv_format.interpolation import Interpolation, Mode, no_vectors
 from tgv_format.masks import Masks
 from tgv_format.picture import Picture
 from tgv_format.tables import load
@@ -506,6 +508,9 @@ def test_class_3_looks_at_keyframes_alone(vector: Vector, right: Reference, pict
         ({"camera_poses": {}}, False, ["10.2.1", "10.2.2", "10.3"]),
         ({"trajectories": {}}, True, ["10.2.3", "10.3", "10.4"]),
         ({"trajectories": {}, "masks": {}}, False, ["10.2.3", "10.2.4", "10.3"]),
+        ({"interpolation": {"mode": 1}, "camera_poses": {}}, True, ["10.6"]),
+        ({"interpolation": {"mode": 2}, "flow_tokens": {"tokenizer_id": 0}}, True, ["9.4.3", "10.6"]),
+        ({"interpolation": {"mode": 2}, "flow_tokens": {"tokenizer_id": 1}}, True, ["10.6"]),
     ],
 )
 def test_the_sections_say_which_steps_there_are(
@@ -521,6 +526,19 @@ def test_md5s_are_enough_for_a_missing_step(vector: Vector, right: Reference, tm
     found = judged(vector, tmp_path, md5=lines.encode())
     assert (found.clause, found.frame) == ("9.4.3", 1)
     assert found.detail == "the frame is what comes out without flow tokens"
+
+
+def test_flow_tokens_that_do_not_correct_interpolation() -> None:
+    anchors = [random_picture(24, 16, seed) for seed in (1, 2)]
+    tokens = FlowTokens(np.full((2, 2, 1), 40, np.int16), 16)
+    plain = Clip(2, interpolation=Interpolation(Mode.INTERPOLATED, 0, no_vectors()))
+    clip = replace(plain, flow_tokens=tokens)
+    right, without = (next(baseline.reconstruct(c, *anchors)) for c in (clip, plain))
+    case = reconstruction.Case(clip, anchors, 1, right)
+    found = case.suspicion(without.md5(), None)
+    assert found is not None
+    assert found.clauses == ["9.4.3"]
+    assert case.suspicion(anchors[0].md5(), anchors[0]) is None
 
 
 def two_halves(points: list[list[int]], labels: list[int]) -> reconstruction.Case:

@@ -629,6 +629,6 @@ def test_error_identifiers() -> None:
 
 def test_every_unit_type_has_a_place() -> None:
     """Types are distinct, and ancillary by their first bit alone."""
-    assert sorted(UnitType) == [1, 2, 3, 4, 0x81]
+    assert sorted(UnitType) == [1, 2, 3, 4, 5, 0x81]
     assert sorted(Codec) == [0, 1, 2, 3, 4]
     assert all(a != b for a, b in pairwise(sorted(UnitType)))

@@ -21,7 +21,7 @@ from tgv_format.canonical import digest, dumps
 from tgv_format.clip import Clip
 from tgv_format.entropy import Decoder, Encoder, TraceSink
 from tgv_format.errors import TgvError
-from tgv_format.flow_tokens import FREQUENCIES, FlowTokens, Tokenizer, flow
+from tgv_format.flow_tokens import FREQUENCIES, FlowTokens, PlaneFlow, Tokenizer, flow, with_flow
 from tgv_format.levels import LEVELS, Level
 from tgv_format.syntax import ParameterError
 from tgv_format.tables import load
@@ -367,6 +367,23 @@ def test_flow_is_that_of_the_clause(params: FlowTokens, size: tuple[int, int], d
     assert found.reshape(-1, 2).tolist() == expected
 
 
+@settings(max_examples=60)
+@given(cases(most=64), st.integers(1, 40), st.integers(1, 40), st.data())
+@example(constant(3, 64, -(1 << 15), 4096), 33, 16, None)
+@pytest.mark.requirement("TGV-FLW-7")
+def test_the_flow_of_a_plane_is_that_of_its_samples(
+    params: FlowTokens, height: int, width: int, data: st.DataObject | None
+) -> None:
+    params = replace(params, tokenizer_id=Tokenizer.COSINE)
+    plane = PlaneFlow(params, height, width)
+    places = 16 * np.moveaxis(np.mgrid[:height, :width][::-1], 0, -1)
+    # In any order, and again.
+    for t in [*data.draw(st.permutations(range(1, params.last_frame + 1)))[:2], 1] if data else [2, 1]:
+        found = plane.frame(t)
+        assert (found.dtype, found.shape) == (np.int64, (2, height, width))
+        assert np.array_equal(np.moveaxis(found, 0, -1), flow(params, t, places, height, width))
+
+
 def test_the_extreme_flow_does_not_overflow() -> None:
     for value in (-(1 << 15), (1 << 15) - 1):
         params = constant(1, 64, value, 4096)
@@ -394,8 +411,13 @@ def test_the_table_of_the_basis() -> None:
 
 
 def test_learned_tokens_have_no_normative_flow() -> None:
+    learned = replace(constant(1, 1), tokenizer_id=Tokenizer.LEARNED)
     with pytest.raises(ValueError, match="no normative flow"):
-        flow(replace(constant(1, 1), tokenizer_id=Tokenizer.LEARNED), 1, np.zeros(2, np.int64), 16, 16)
+        flow(learned, 1, np.zeros(2, np.int64), 16, 16)
+    with pytest.raises(ValueError, match="no normative flow"):
+        PlaneFlow(learned, 16, 16)
+    assert with_flow(learned) is with_flow(None) is None
+    assert with_flow(constant(1, 1)) is not None
 
 
 # --- The encoder

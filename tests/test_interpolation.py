@@ -10,16 +10,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import assert_cost, interpolations, random_picture, settings
+from strategies import assert_cost, flow_tokens, interpolations, random_picture, settings
+from test_flow_tokens import scalar_flow
 
 from refdec.baseline import reconstruct
 from refdec.sampling import Anchor
-from refenc.interpolation import interpolated, sharpness
+from refenc.guidance import Guidance
+from refenc.interpolation import corrected, plain, sharpness
 from tgv_format import interpolation as section
+from tgv_format.camera_poses import CameraPoses, default_intrinsics
 from tgv_format.clip import Clip
 from tgv_format.entropy import TraceSink
 from tgv_format.errors import TgvError
+from tgv_format.flow_tokens import FlowTokens, Tokenizer, flow
 from tgv_format.interpolation import Interpolation, Mode, no_vectors
+from tgv_format.masks import Masks
 from tgv_format.picture import Picture
 from tgv_format.syntax import ParameterError
 from tgv_format.tables import load
@@ -132,8 +137,15 @@ def test_parameters_that_cannot_be_coded(mode: int, sharp: int, count: int) -> N
 class Slow:
     """Clause 10.6 word for word."""
 
-    def __init__(self, first: Picture, last: Picture, length: int, params: Interpolation) -> None:
-        self.first, self.last, self.length, self.params = first, last, length, params
+    def __init__(
+        self,
+        first: Picture,
+        last: Picture,
+        length: int,
+        params: Interpolation,
+        tokens: FlowTokens | None = None,
+    ) -> None:
+        self.first, self.last, self.length, self.params, self.tokens = first, last, length, params, tokens
         fitting = min(first.y.shape).bit_length() - TABLE["coarsest_bits"]
         self.top = max(TABLE["last_level"], min(fitting, TABLE["pyramid_levels"]))
         self.nodes = self.search()
@@ -259,17 +271,33 @@ class Slow:
     def picture(self, t: int) -> Picture:
         return self.sharpened(self.last if t == self.length else self.between(t))
 
-    def between(self, t: int) -> Picture:
-        g = [0, 0]
+    def corrections(self, t: int) -> tuple[Grid, Grid]:
+        """g of clause 10.6.3."""
+        height, width = self.first.y.shape
+        vector = [0, 0]
         if self.params.mode == Mode.CORRECTED:
-            g = [4 * int(v) for v in self.params.vectors[t - 1]]
+            vector = [4 * int(v) for v in self.params.vectors[t - 1]]
+        tokens = self.tokens
+        if tokens is not None and tokens.tokenizer_id == Tokenizer.LEARNED:
+            tokens = None
+
+        def flow(c: int, x: int, y: int) -> int:
+            return 0 if tokens is None else scalar_flow(tokens, t, c, (16 * x, 16 * y), height, width)
+
+        gx, gy = ([[vector[c] + flow(c, x, y) for x in range(width)] for y in range(height)] for c in (0, 1))
+        return gx, gy
+
+    def between(self, t: int) -> Picture:
+        gx, gy = self.corrections(t)
         vx, vy = self.nodes
         moment, last = 256 * t // self.length - 128, TABLE["last_level"]
         half = 2 ** (last + 3)
 
         def projected(i: int, j: int) -> tuple[int, int]:
             x, y = vx[i][j], vy[i][j]
-            i, j = i + ((g[1] + half) >> (last + 4)), j + ((g[0] + half) >> (last + 4))
+            place = i * 2**last + 2**last // 2, j * 2**last + 2**last // 2
+            i += (self.at(gy, *place) + half) >> (last + 4)
+            j += (self.at(gx, *place) + half) >> (last + 4)
             for _ in range(TABLE["projection_steps"]):
                 k, m = i - ((y * moment + 2048) >> 12), j - ((x * moment + 2048) >> 12)
                 x, y = self.at(vx, k, m), self.at(vy, k, m)
@@ -292,10 +320,14 @@ class Slow:
         for y in range(height):
             for x in range(width):
                 u = ux[y][x], uy[y][x]
+                g = gx[y][x], gy[y][x]
                 to_first = [c - (d * base + 128) // 256 for c, d in zip(g, u, strict=True)]
                 to_last = [c + d for c, d in zip(to_first, u, strict=True)]
-                a, b = (256 - base) * depth(y, x, to_first), base * depth(y, x, to_last)
-                weight = (256 * b + (a + b) // 2) // (a + b)
+                a, b, weight = depth(y, x, to_first), depth(y, x, to_last), base
+                if b < a:
+                    weight = (base * b + a // 2) // a
+                elif a < b:
+                    weight = 256 + ((base - 256) * a + b // 2) // b
                 for i, (p, q) in enumerate(sources):
                     if i and (x % 2 or y % 2):
                         continue
@@ -339,7 +371,7 @@ def blobs(width: int, height: int, seed: int, shift: tuple[int, int] = (0, 0)) -
     return Picture(plane(width, height, 1), plane(*half, 2), plane(*half, 2))
 
 
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(
     st.tuples(st.integers(1, 70), st.integers(1, 36)) | st.just((68, 66)),
     st.integers(2, 6),
@@ -355,41 +387,147 @@ def test_frames_are_those_of_clause_10_6(
     size: tuple[int, int], length: int, shift: tuple[int, int], seed: int, noise: bool, data: st.DataObject
 ) -> None:
     params = Interpolation(Mode.INTERPOLATED, 9, no_vectors())
+    # Towards the left and right, so that nodes differ by where their correction is taken.
+    tokens = FlowTokens(np.full((length, 2, 5), 30, np.int16), 16)
     t = 1
     if data is not None:
         params = data.draw(interpolations(length).filter(lambda p: p.mode != Mode.GUIDED))
+        tokens = data.draw(st.none() | gentle_tokens(length) | flow_tokens(length, 20))
         t = data.draw(st.integers(1, length))
     if noise:
         first, last = random_picture(*size, seed), random_picture(*size, seed + 1)
     else:
         first, last = blobs(*size, seed), blobs(*size, seed, shift)
-    (made,) = reconstruct(Clip(length, interpolation=params), first, last, range(t, t + 1))
-    wanted = Slow(first, last, length, params).picture(t)
+    clip = Clip(length, flow_tokens=tokens, interpolation=params)
+    (made,) = reconstruct(clip, first, last, range(t, t + 1))
+    wanted = Slow(first, last, length, params, tokens).picture(t)
     for a, b in zip(made.planes, wanted.planes, strict=True):
         assert np.array_equal(a, b)
+
+
+@st.composite
+def gentle_tokens(draw: st.DrawFn, length: int) -> FlowTokens:
+    """Tokens whose flow is a few luma samples."""
+    count = draw(st.integers(1, 12))
+    values = st.lists(st.integers(-8, 8), min_size=2 * length * count, max_size=2 * length * count)
+    tokens = np.array(draw(values), np.int16).reshape(length, 2, count)
+    return FlowTokens(tokens, draw(st.integers(1, 32)), draw(st.sampled_from(Tokenizer)))
+
+
+def test_learned_tokens_and_other_sections_leave_interpolated_frames_alone() -> None:
+    first, last = blobs(40, 24, 1), blobs(40, 24, 1, (3, 1))
+    section_ = Interpolation(Mode.CORRECTED, 3, np.array([[3, -9]], np.int8))
+    plain = [p.md5() for p in reconstruct(Clip(2, interpolation=section_), first, last)]
+    tokens = FlowTokens(np.full((2, 2, 3), 20, np.int16), 16)
+    for tokenizer in Tokenizer:
+        clip = Clip(2, flow_tokens=replace(tokens, tokenizer_id=tokenizer), interpolation=section_)
+        made = [p.md5() for p in reconstruct(clip, first, last)]
+        assert (made[0] == plain[0]) == (tokenizer == Tokenizer.LEARNED)
+        assert made[1] == plain[1]
+        labels, poses = np.zeros((3, 6, 10), np.uint8), np.array([[9, 0, 0, 40, 0, 0]], np.int32)
+        labels[:, :3] = 1
+        camera = CameraPoses(
+            np.array([2], np.int32), poses, False, 8, 8, np.array(default_intrinsics(40, 24)), None
+        )
+        masks = Masks(labels, np.zeros((2, 1, 2), np.int16), 2)
+        guided = replace(clip, camera_poses=camera, masks=masks)
+        assert [p.md5() for p in reconstruct(guided, first, last)] == made
+
+
+def test_constant_tokens_are_vectors() -> None:
+    """The first cosine is constant: as flow of a whole picture it does what vectors do."""
+    first, last = blobs(50, 37, 4), blobs(50, 37, 4, (7, 2))
+    vectors = np.array([[5, -7], [60, 1], [-9, -64]], np.int8)
+    tokens = np.concatenate([vectors.astype(np.int16), np.zeros((1, 2), np.int16)])[..., None]
+    by_vectors = Clip(4, interpolation=Interpolation(Mode.CORRECTED, 0, vectors))
+    by_tokens = Clip(
+        4, flow_tokens=FlowTokens(tokens, 4), interpolation=Interpolation(Mode.INTERPOLATED, 0, no_vectors())
+    )
+    made = [[p.md5() for p in reconstruct(clip, first, last)] for clip in (by_vectors, by_tokens)]
+    assert made[0] == made[1]
+
+
+def proposed(pictures: list[Picture]) -> list[tuple[Guidance, list[Picture]]]:
+    """All guidance that the encoder considers between these pictures as keyframes, and what it makes."""
+    ends = Anchor.of(pictures[0]), Anchor.of(pictures[-1])
+    return [*plain(pictures, *ends), *corrected(pictures, *ends, 3)]
 
 
 @pytest.mark.parametrize("shake", [0, 6])
 def test_the_encoder_corrects_what_does_not_move_evenly(shake: int) -> None:
     still = [blobs(128, 96, 5, (3 * t + shake * (t % 2), 0)) for t in range(5)]
-    anchors = Anchor.of(still[0]), Anchor.of(still[-1])
-    found, made = interpolated([p.y for p in still], *anchors)
-    assert found.mode == (Mode.CORRECTED if shake else Mode.INTERPOLATED)
+    found = proposed(still)
+    sections_ = [guidance.interpolation for guidance, _ in found]
+    modes = [params.mode for params in sections_ if params is not None]
+    assert modes[:3] == [Mode.GUIDED, Mode.INTERPOLATED, Mode.CORRECTED][: 2 + (shake > 0)]
     if shake:
         # The first and third frame are further to the right.
-        assert (found.vectors[[0, 2], 0] < -12).all()
-        assert (abs(found.vectors[1]) <= 4).all()
-    frames = list(reconstruct(Clip(4, interpolation=replace(found, sharp=0)), still[0], still[-1]))
-    assert all(np.array_equal(a, b.y) for a, b in zip(made, frames, strict=False))
+        assert sections_[2] is not None
+        assert (sections_[2].vectors[[0, 2], 0] < -12).all()
+        assert (abs(sections_[2].vectors[1]) <= 4).all()
+    errors = []
+    for guidance, made in found:
+        frames = list(reconstruct(guidance.clip(4), still[0], still[-1]))
+        assert [a.md5() for a in made] == [b.md5() for b in frames]
+        errors.append(sum(luma_error(a, b) for a, b in zip(frames, still[1:], strict=True)))
+    assert not shake or errors[2] < errors[1] / 2
+
+
+def swinging(width: int, height: int, reach: float) -> Picture:
+    """A texture with its left side ``reach`` luma samples further to the right, and its right side left."""
+
+    def plane(w: int, h: int, scale: int) -> NDArray[np.uint8]:
+        y, x = np.mgrid[:h, :w] * float(scale)
+        x -= reach * np.cos(np.pi * (x + 0.5) / width)
+        waves = np.sin(x / 4) + np.sin(y / 5) + np.sin((x + y) / 7) + np.sin((x - 2 * y) / 9 + 1)
+        values: NDArray[np.uint8] = np.clip(128 + 28 * waves, 0, 255).astype(np.uint8)
+        return values
+
+    half = (width + 1) // 2, (height + 1) // 2
+    return Picture(plane(width, height, 1), plane(*half, 2), plane(*half, 2))
+
+
+def test_the_encoder_proposes_tokens_for_what_swings_between_keyframes() -> None:
+    width, height = 128, 96
+    reaches = [0, 4, 6, 4, 0]
+    pictures = [swinging(width, height, reach) for reach in reaches]
+    errors: dict[bool, list[float]] = {False: [], True: []}
+    for guidance, made in proposed(pictures):
+        clip = guidance.clip(4)
+        frames = list(reconstruct(clip, pictures[0], pictures[-1]))
+        assert [a.md5() for a in made] == [b.md5() for b in frames]
+        error = sum(luma_error(a, b) for a, b in zip(frames, pictures[1:], strict=True))
+        errors[clip.flow_tokens is not None].append(error)
+        if clip.flow_tokens is not None:
+            assert clip.interpolation is not None
+            assert clip.interpolation.mode != Mode.GUIDED
+            assert not clip.flow_tokens.tokens[-1].any()
+            # What is further right in the original has to be taken from the left.
+            place = np.array([[16 * 8, 16 * 48], [16 * 119, 16 * 48]])
+            for t in (1, 2, 3):
+                left, right = flow(clip.flow_tokens, t, place, height, width)[:, 0] / 16
+                assert -1.5 < left / reaches[t] < -0.6
+                assert 0.6 < right / reaches[t] < 1.5
+    assert len(errors[True]) == 2
+    assert max(errors[True]) < min(errors[False]) / 3
+
+
+def test_the_encoder_proposes_no_tokens_where_they_say_nothing() -> None:
+    for width, height, reach in ((128, 96, 0), (64, 40, 6)):
+        pictures = [swinging(width, height, reach * (t % 2)) for t in range(3)]
+        found = proposed(pictures)
+        assert len(found) == 2
+        assert all(guidance.clip(2).flow_tokens is None for guidance, _ in found)
 
 
 def test_the_encoder_sharpens_what_lost_its_detail() -> None:
     cv2 = pytest.importorskip("cv2")
-    y = random_picture(64, 64, 1).y
-    blurred = [cv2.GaussianBlur(y, (0, 0), sigma) for sigma in (0.4, 0.6, 3)]
-    found = [sharpness([y], [plane]) for plane in (y, *blurred)]
+    original = random_picture(64, 64, 1)
+    blurred = [replace(original, y=cv2.GaussianBlur(original.y, (0, 0), sigma)) for sigma in (0.4, 0.6, 3)]
+    found = [sharpness([original], [made]) for made in (original, *blurred)]
     assert found[0] == 0 < found[1] < found[2] < found[3] == section.MAX_SHARP
-    assert sharpness([np.zeros_like(y)], [np.zeros_like(y)]) == 0
+    grey = replace(original, y=np.zeros_like(original.y))
+    assert sharpness([grey], [grey]) == 0
 
 
 def luma_error(a: Picture, b: Picture, border: int = 0) -> float:

@@ -28,6 +28,7 @@ PAYLOADS = {
     UnitType.KEYFRAME: "keyframe",
     UnitType.CLIP: "clip",
     UnitType.END: "end_of_sequence",
+    UnitType.GROUP: "group",
     UnitType.GENERATOR_HINT: "generator_hint",
 }
 
@@ -71,9 +72,22 @@ def payload(kind: int, data: bytes, limits: Level) -> Any:
     elif kind == UnitType.CLIP:
         _, sections = clip.split(data, 0, "clip", limits)
         read["sections"] = [section(s, s is sections[-1]) for s in sections]
+    elif kind == UnitType.GROUP:
+        read["intervals"] = list(intervals(rest, limits))
     else:
         assert not rest
     return read
+
+
+def intervals(data: bytes, limits: Level) -> Iterator[dict[str, Any]]:
+    while data:
+        read, data = declared("interval", data)
+        size, own = read["keyframe_size"], max(0, read["sections_plus1"] - 1)
+        count, described = bytes([1]), data[size : size + own]
+        _, sections = clip.split(count + described, 0, "clip", limits)
+        found = [section(s, s is sections[-1]) for s in sections]
+        yield read | {"payload": data[:size], "sections": {"sections": found}}
+        data = data[size + own :]
 
 
 def section(coded: clip.Section, last: bool) -> dict[str, Any]:

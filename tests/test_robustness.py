@@ -184,7 +184,7 @@ def test_concealment_of_bit_errors_and_truncations(crc: bool) -> None:
 
 # --- Arbitrary bytes
 
-unit_types = st.sampled_from([int(t) for t in UnitType] * 3 + [0x00, 0x05, 0x80, 0xFF])
+unit_types = st.sampled_from([int(t) for t in UnitType] * 3 + [0x00, 0x06, 0x80, 0xFF])
 
 
 @settings(max_examples=300)

@@ -276,8 +276,10 @@ def test_a_stream_with_vvc_keyframes(command: Path, tmp_path: Path) -> None:
     pictures = SCENES["pan"](0, 64, 48, 3).pictures
     head = b"YUV4MPEG2 W64 H48 F30:1 Ip A1:1 C420mpeg2\n"
     video.write_bytes(head + b"".join(b"FRAME\n" + picture.to_bytes() for picture in pictures))
-    step = str(CODECS["vvc"].ladder.index((0, 30)))
-    words = [str(video), str(coded), "--keyframe-codec", "vvc", "--quality", step, "--keyframe-interval", "2"]
+    ladder = CODECS["vvc"].ladder
+    quality = round(100 * ladder.index((0, 30)) / (len(ladder) - 1))
+    words = [str(video), str(coded), "--keyframe-codec", "vvc", "--quality", str(quality)]
+    words += ["--keyframe-interval", "2"]
     assert refenc.cli.main(words) == 0
     assert asked(command)["--qp"] == "30"
     found = [unit for unit in Reader(io.BytesIO(coded.read_bytes())) if isinstance(unit, Keyframe)]

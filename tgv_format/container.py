@@ -37,6 +37,7 @@ class UnitType(IntEnum):
     KEYFRAME = 0x02
     CLIP = 0x03
     END = 0x04
+    GROUP = 0x05
     GENERATOR_HINT = 0x81
 
 

@@ -242,27 +242,64 @@ def basis(frequency: int | NDArray[np.int64], positions: NDArray[np.int64], size
     return np.where(np.equal(frequency, 0), _UNITY, wave)
 
 
+def with_flow(params: FlowTokens | None) -> FlowTokens | None:
+    """The tokens if there are any and clause 9.4.3 says what they mean, else None."""
+    return params if params is not None and params.tokenizer_id == Tokenizer.COSINE else None
+
+
 def flow(
     params: FlowTokens, t: int, positions: NDArray[np.int64], height: int, width: int
 ) -> NDArray[np.int64]:
-    """The flow of frame ``t`` towards frame 0 at ``positions`` int64 [..., 2] (clause 9.4.3).
+    """The flow of frame ``t`` at ``positions`` int64 [..., 2] (clause 9.4.3).
 
-    int64 [..., 2]; both are (x, y) in 1/16 luma samples: the position shows what frame 0 shows at the
-    position plus its flow. ``t`` 1 .. L; ``height`` and ``width`` of the picture in luma samples.
-    ValueError for a learned tokenizer, which this document does not describe.
+    int64 [..., 2]; both are (x, y) in 1/16 luma samples. ``t`` 1 .. L; ``height`` and ``width`` are those of
+    the picture in luma samples. ValueError for a learned tokenizer, which this document does not describe.
     """
-    if params.tokenizer_id != Tokenizer.COSINE:
+    horizontal, vertical, tokens = _amplitudes(params, t)
+    across = _cosines(horizontal, positions[..., 0], width)[horizontal]
+    down = _cosines(vertical, positions[..., 1], height)[vertical]
+    return _flow(np.tensordot(across * down, tokens, (0, 1)), params.step)
+
+
+class PlaneFlow:
+    """What :func:`flow` has at all luma samples of a picture, frame by frame; ValueError where it has one."""
+
+    def __init__(self, params: FlowTokens, height: int, width: int) -> None:
+        self._params = params
+        horizontal, vertical, _ = _amplitudes(params, 1)
+        self._across = _cosines(horizontal, 16 * np.arange(width), width)
+        self._down = _cosines(vertical, 16 * np.arange(height), height)
+
+    def frame(self, t: int) -> NDArray[np.int64]:
+        """int64 [2, height, width], (x, y) in 1/16 luma samples, of frame ``t`` 1 .. L."""
+        horizontal, vertical, tokens = _amplitudes(self._params, t)
+        spectrum = np.zeros((2, len(self._down), len(self._across)))
+        spectrum[:, vertical, horizontal] = tokens
+        return _flow(self._down.T @ spectrum @ self._across, self._params.step)
+
+
+def _amplitudes(
+    params: FlowTokens, t: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Frequencies [K] across and down, and the tokens [2, K] of frame ``t``."""
+    if with_flow(params) is None:
         raise ValueError(f"tokens of tokenizer {params.tokenizer_id} have no normative flow")
     tokens = params.tokens[t - 1].astype(np.float64)
     horizontal, vertical = np.array(FREQUENCIES[: tokens.shape[1]]).T
-    across = _cosines(horizontal, positions[..., 0], width)
-    down = _cosines(vertical, positions[..., 1], height)
-    # Partial sums are integers below 2^50, hence exact in any order.
-    sums = np.tensordot(across * down, tokens, (0, 1)).astype(np.int64)
-    return np.clip((sums * params.step + (1 << 27)) >> 28, -FLOW_LIMIT, FLOW_LIMIT)
+    return horizontal, vertical, tokens
 
 
 def _cosines(frequencies: NDArray[np.int64], positions: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-    """[K, ...]: the cosine of every token along one side, integers as float64."""
+    """[F, ...]: the cosines of all frequencies up to the highest along one side, integers as float64."""
     known = np.arange(int(frequencies.max()) + 1).reshape(-1, *[1] * positions.ndim)
-    return basis(known, positions, size).astype(np.float64)[frequencies]
+    return basis(known, positions, size).astype(np.float64)
+
+
+def _flow(sums: NDArray[np.float64], step: int) -> NDArray[np.int64]:
+    """The flow that has these sums of tokens times cosines."""
+    # They and their partial sums are integers below 2^50, hence exact in any order.
+    scaled = sums.astype(np.int64)
+    scaled *= step
+    scaled += 1 << 27
+    scaled >>= 28
+    return np.clip(scaled, -FLOW_LIMIT, FLOW_LIMIT, out=scaled)

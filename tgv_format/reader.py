@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from tgv_format import clip as clip_module
 from tgv_format import end as end_module
-from tgv_format import generator_hint, keyframe, sequence
+from tgv_format import generator_hint, group, keyframe, sequence
 from tgv_format.canonical import SequenceDigest
 from tgv_format.clip import Clip
 from tgv_format.container import Unit, UnitReader, UnitType
@@ -53,7 +53,8 @@ class Reader:
         self._digest.update(self.header.to_json())
         self._order = Order()
         self._track = Track()
-        self._counts = {"keyframe": 0, "clip": 0}
+        self._counts = {"keyframe": 0, "clip": 0, "group": 0}
+        self._group: Iterator[Unit] = iter(())
 
     def __iter__(self) -> Iterator[Element]:
         while True:
@@ -79,7 +80,7 @@ class Reader:
         return error.path.startswith("unit")
 
     def _next(self) -> Element | None:
-        unit = self._units.read()
+        unit = next(self._group, None) or self._units.read()
         if unit is None:
             raise TgvError("truncated", self._units.offset, "unit", "there is no end-of-sequence unit")
         element = self._decode(unit)
@@ -102,6 +103,9 @@ class Reader:
             return found
         if kind == UnitType.CLIP:
             return clip_module.decode(data, offset, self._path("clip"), self.header, self._trace)
+        if kind == UnitType.GROUP:
+            self._group = group.decode(data, offset, self._path("group"))
+            return None
         if kind == UnitType.END:
             return end_module.decode(data, offset)
         if kind == UnitType.GENERATOR_HINT:

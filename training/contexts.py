@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from refenc.cli import default_interval, header
+from refenc.cli import header
 from refenc.encoder import EncoderOptions, encode
 from refenc.source import open_source
 from tgv_format import trajectories
@@ -93,7 +93,7 @@ def _encoded(path: str, bitrate: float, size: tuple[int, int]) -> list[Trace]:
     stream = io.BytesIO()
     with open_source(path, size, crop=True) as source:
         writer = Writer(stream, header(source.info, crc=True))
-        options = EncoderOptions(bitrate * 1000, interval=default_interval(source.info.frame_rate), workers=2)
+        options = EncoderOptions(bitrate * 1000, workers=2)
         for _ in encode(source, writer, options):
             pass
     stream.seek(0)

@@ -98,7 +98,7 @@ class Bytes:
 # --- Clauses 5 and 6: the file, units and their order
 
 SIGNATURE = b"\x89TGV\r\n\x1a\n"
-SEQUENCE, KEYFRAME, CLIP, END, GENERATOR_HINT = 0x01, 0x02, 0x03, 0x04, 0x81
+SEQUENCE, KEYFRAME, CLIP, END, GROUP, GENERATOR_HINT = 0x01, 0x02, 0x03, 0x04, 0x05, 0x81
 ANCILLARY = 0x80
 AV1 = 1
 
@@ -120,8 +120,7 @@ def decode(data: bytes) -> Iterator[dict[str, Any]]:
     digest = hashlib.sha256(canonical(header) + b"\n")
     limit = LEVELS[header["level"]]["unit_bytes"]
     frames, pending, before = 0, None, None
-    while True:
-        kind, payload = read_unit(file, bool(header["crc"]), limit)
+    for kind, payload in units(file, bool(header["crc"]), limit):
         require(kind != SEQUENCE, "unit-order")
         if kind == GENERATOR_HINT:
             yield generator_hint(payload)
@@ -155,6 +154,36 @@ def decode(data: bytes) -> Iterator[dict[str, Any]]:
             require(file.left() == 0, "trailing-data")
             return
         digest.update(canonical(unit) + b"\n")
+
+
+def units(file: Bytes, crc: bool, limit: int) -> Iterator[tuple[int, Bytes]]:
+    """Types and payloads of all further units, and those that groups stand for."""
+    while True:
+        kind, payload = read_unit(file, crc, limit)
+        if kind == GROUP:
+            yield from group(payload)
+        else:
+            yield kind, payload
+
+
+def group(data: Bytes) -> Iterator[tuple[int, Bytes]]:
+    """Clause 5.6."""
+    head = data.u8()
+    require(head >> 2 & 3 != 3, "reserved-value")
+    require(head & 3 == 0, "reserved-value")
+    number, frame_count = data.u8(), data.uleb128(1, 255)
+    start = head & 0xF0 | 0x08 | head >> 1 & 0x06 | 0x01
+    count = bytes([frame_count] if frame_count < 128 else [frame_count & 0x7F | 0x80, frame_count >> 7])
+    sections, first = b"", True
+    while first or data.left():
+        keyframe_size, sections_plus1 = data.uleb128(1, 268435455), data.uleb128(0, 268435456)
+        payload, own = data.take(keyframe_size), data.take(max(0, sections_plus1 - 1))
+        if sections_plus1:
+            require(own != sections, "non-canonical")
+            sections = own
+        yield KEYFRAME, Bytes(bytes([start, number]) + payload)
+        yield CLIP, Bytes(count + sections)
+        number, first = (number + frame_count) % 256, False
 
 
 def read_unit(file: Bytes, crc: bool, limit: int) -> tuple[int, Bytes]:
