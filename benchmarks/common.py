@@ -42,10 +42,10 @@ sys.exit(max(0, figures["status"]))
 """
 
 
-def arguments(description: str | None, size: str = "512x320") -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def arguments(description: str | None, size: str = "512x320", clips: bool = True) -> argparse.ArgumentParser:
+    """The options that every benchmark has; ``clips``: whether it needs them."""
     p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--clips", required=True, type=Path, metavar="FOLDER", help="folder of *.mp4 files")
+    p.add_argument("--clips", required=clips, type=Path, metavar="FOLDER", help="folder of *.mp4 files")
     p.add_argument("--only", default="*", metavar="GLOB", help="names of the clips to use (default: all)")
     p.add_argument("--size", type=parse_size, default=parse_size(size), metavar="WxH", help=f"default {size}")
     p.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")

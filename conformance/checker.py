@@ -115,8 +115,10 @@ class _Stream:
         try:
             fields = header_fields(data)
             self.parts |= {name for name in ("frame_rate", "sample_aspect") if fields[name] is not None}
-            for unit in list(expanded(framing(data)))[1:]:
-                self.parts.add("units")
+            units = list(framing(data))[1:]
+            for unit in units:
+                self.parts |= {"units", "group"} if unit.unit_type == UnitType.GROUP else {"units"}
+            for unit in expanded(units):
                 if unit.unit_type == UnitType.KEYFRAME:
                     codecs = {int(codec): codec.name.lower() for codec in Codec}
                     self.parts |= {"keyframe", codecs.get(unit.payload[0] >> 4, "")}

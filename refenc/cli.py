@@ -9,9 +9,12 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from refenc.backends import NAMES, named
 
 if TYPE_CHECKING:
     from refenc.keyframes import KeyframeCodec
@@ -102,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE|STRING",
         help="a caption that goes with the first clip: the contents of a file, or the string itself",
     )
+    _add_analysis(p)
     p.add_argument("--generator", metavar="NAME", help="name of the generator to hint at")
     p.add_argument(
         "--seed",
@@ -121,6 +125,45 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--report", metavar="FILE", help="write what the bits are spent on as JSON")
     p.add_argument("--version", action="version", version="%(prog)s 0.1.0 (TGV 0.1)")
     return p
+
+
+def _add_analysis(p: argparse.ArgumentParser) -> None:
+    """Options that say who analyses what, and how."""
+    group = p.add_argument_group("analysis", "MODEL is a file or folder, or a name in the user's cache.")
+    for kind, names in NAMES.items():
+        task = " describes the first picture" if kind == "captioner" else ""
+        group.add_argument(
+            f"--{kind}",
+            type=_backend(kind),
+            default=names[0],
+            metavar="NAME[=MODEL]",
+            help=f"{', '.join(names)}{task} (default: %(default)s)",
+        )
+    group.add_argument("--language", metavar="MODEL", help="that names what moves in a caption, for sam2")
+    group.add_argument("--detector", metavar="MODEL", help="that finds what is named, for sam2")
+    group.add_argument(
+        "--cut-similarity",
+        type=float,
+        metavar="X",
+        help="a scene begins where frames are less similar, 0 to 1 (default: by similarity and structure)",
+    )
+    group.add_argument(
+        "--keyframes",
+        choices=("even", "semantic"),
+        default="even",
+        help="evenly spaced, or of every half interval the frame least similar to the others",
+    )
+
+
+def _backend(kind: str) -> Callable[[str], str]:
+    def checked(text: str) -> str:
+        try:
+            named(kind, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
+
+    return checked
 
 
 def _kinds(text: str) -> frozenset[str]:
@@ -200,7 +243,10 @@ def run(args: argparse.Namespace) -> int:
         name = str(error.filename or args.output).removesuffix(".part")
         return _complain(f"{name}: {error.strerror or error}")
     except ModuleNotFoundError as error:
-        extra = "neural" if args.keyframe_codec == "illm" else "codec"
+        if error.name == "pycolmap":
+            return _complain("pycolmap is not installed; pip install pycolmap")
+        neural = {"torch", "torchvision", "transformers", "huggingface_hub"}
+        extra = "neural" if args.keyframe_codec == "illm" or error.name in neural else "codec"
         return _complain(f"{error.name} is not installed; pip install 'tgv[{extra}]'")
     _remark(args, report)
     return 0
@@ -231,6 +277,7 @@ def _codec(args: argparse.Namespace, info: VideoInfo) -> KeyframeCodec:
 def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
     from tqdm import tqdm
 
+    from refenc.backends.select import select
     from refenc.encoder import PRESETS, EncoderOptions, encode
     from refenc.guidance import GuidanceOptions
     from refenc.source import open_source
@@ -248,7 +295,11 @@ def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, 
     guidance = GuidanceOptions(kinds=args.guidance or preset.kinds)
     if args.max_points is not None:
         guidance = replace(guidance, max_points=min(args.max_points, sequence.limits.trajectories))
+    analysis = {kind: vars(args)[kind] for kind in (*NAMES, "language", "detector") if vars(args)[kind]}
     options = EncoderOptions(
+        backends=select(analysis, info.colour),
+        cut_similarity=args.cut_similarity,
+        semantic_keyframes=args.keyframes == "semantic",
         bitrate=args.bitrate * 1000 if args.bitrate else None,
         codec=codec,
         step=None if args.quality is None else round(args.quality / 100 * (len(codec.ladder) - 1)),

@@ -55,11 +55,28 @@ def split(source: Source, interval: int) -> list[Source]:
     return list(_rest(source.pictures, interval, source.opens_scene, source.first_frame))
 
 
+def split_by_meaning(
+    source: Source, interval: int, choose: Callable[[Sequence[Picture]], int]
+) -> list[Source]:
+    """Clips of at most ``interval`` frames that end, as T-GVC does once in a span of half as many, at the
+    picture that ``choose`` takes of them."""
+    span = (interval + 1) // 2
+    bounds = [0]
+    # The last frame is a keyframe as well.
+    for begin in range(1, source.length - span + 1, span):
+        bounds.append(begin + choose(source.pictures[begin : begin + span]))
+    return list(_clips(source.pictures, [*bounds, source.length], source.opens_scene, source.first_frame))
+
+
 def _rest(scene: Sequence[Picture], most: int, opens: bool, first: int) -> Iterator[Source]:
     length = len(scene) - 1
     count = max(1, -(-length // most))
     # The longer ones first: neighbours of one length share a group.
     bounds = [length // count * i + min(i, length % count) for i in range(count + 1)]
+    yield from _clips(scene, bounds, opens, first)
+
+
+def _clips(scene: Sequence[Picture], bounds: Sequence[int], opens: bool, first: int) -> Iterator[Source]:
     for begin, end in pairwise(bounds):
         if end or opens:
             yield Source(tuple(scene[begin : end + 1]), opens, first + begin)

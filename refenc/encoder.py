@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -11,9 +11,11 @@ from typing import Any
 
 import cv2
 
-from refenc.clips import Source, divide, split
+from refenc.backends.select import Backends
+from refenc.clips import Source, divide, split, split_by_meaning
 from refenc.distortion import Distortion
 from refenc.guidance import Choice, Guidance, GuidanceOptions, analyse, choices
+from refenc.importance import TgvcOptions
 from refenc.keyframes import CODECS, CodedPicture, KeyframeCodec
 from refenc.layout import (
     FRAMING,
@@ -28,7 +30,7 @@ from refenc.layout import (
     ranked,
 )
 from refenc.rate import Budget, Keyframes
-from refenc.segmentation import CutDetector
+from refenc.segmentation import CutDetector, SimilarityCuts, choose_keyframe
 from tgv_format import clip
 from tgv_format.generator_hint import GeneratorHint
 from tgv_format.keyframe import Role
@@ -81,7 +83,11 @@ class EncoderOptions:
 
     ``interval`` frames between keyframes, None for what is best; ``random_access`` seconds between those that
     depend on none before, or little more; ``caption`` goes with the first clip; ``seed`` is that of
-    clustering; ``workers`` threads.
+    clustering; ``workers`` threads. ``backends`` analyse, ``selection`` says which points they choose.
+
+    ``cut_similarity``: as T-GVC does, a scene begins where consecutive frames are less similar than that;
+    None looks at where their structure is found, too. ``semantic_keyframes``: as T-GVC does, the keyframe
+    of every half ``interval`` is that of least similarity with the others; they are evenly spaced without.
     """
 
     bitrate: float | None = None
@@ -95,6 +101,10 @@ class EncoderOptions:
     hint: GeneratorHint | None = None
     seed: int = 0
     workers: int = 1
+    backends: Backends = field(default_factory=Backends)
+    selection: TgvcOptions = field(default_factory=TgvcOptions)
+    cut_similarity: float | None = None
+    semantic_keyframes: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,13 +154,19 @@ def encode(
             # Takes a second or two, which is over when the first pictures have been read.
             pool.submit(import_module, "sklearn.cluster")
         state = _State(writer, options, pool, budget)
-        for period in divide(pictures, state.longest, CutDetector().push):
+        for period in divide(pictures, state.longest, _cuts(options).push):
             for coded in state.period(period):
                 yield coded
                 progress(coded.frames)
     if not writer.frames:
         raise ValueError("there are no pictures to encode")
     writer.finish()
+
+
+def _cuts(options: EncoderOptions) -> CutDetector | SimilarityCuts:
+    if options.cut_similarity is None:
+        return CutDetector()
+    return SimilarityCuts(options.backends.semantics, options.cut_similarity)
 
 
 @dataclass
@@ -184,7 +200,8 @@ class _State:
         options, rate = self.options, float(self.writer.header.frame_rate)
         if options.interval is not None:
             return [options.interval]
-        if not options.codec.predictive or "interpolation" not in options.guidance.kinds:
+        evenly = options.codec.predictive and not options.semantic_keyframes
+        if not evenly or "interpolation" not in options.guidance.kinds:
             return [max(2, min(_LONGEST, round(rate)))]
         return sorted({max(2, min(_LONGEST, round(seconds * rate))) for seconds in options.preset.intervals})
 
@@ -228,7 +245,7 @@ class _State:
             step = options.codec.ladder.index(options.codec.default)
 
         def attempt(interval: int, codec: KeyframeCodec) -> Layout:
-            clips = split(source, interval)
+            clips = self._split(source, interval)
             pictures = keyframe_pictures(clips)
             groups = [pictures] if codec.predictive else [[picture] for picture in pictures]
             keyframes = Keyframes(groups, codec, lambda *a: list(map(*a)))
@@ -249,6 +266,16 @@ class _State:
         other = ranked([layouts[index], *others], granted)[0]
         return found if other is layouts[index] else ranked([found, correct(other)], granted)[0]
 
+    def _split(self, source: Source, interval: int) -> list[Source]:
+        if not self.options.semantic_keyframes:
+            return split(source, interval)
+        semantics = self.options.backends.semantics
+
+        def choose(span: Sequence[Picture]) -> int:
+            return choose_keyframe([semantics.describe(p) for p in span], 0, len(span) - 1, semantics)
+
+        return split_by_meaning(source, interval, choose)
+
     @property
     def _keyframe_share(self) -> float:
         """Of the budget, before it is known what guidance takes."""
@@ -260,7 +287,9 @@ class _State:
         if options.kinds == {"interpolation"}:
             return [interval.guidance for interval in intervals]
         clips = [interval.source.pictures for interval in intervals]
-        analyses = list(self.pool.map(analyse, clips, repeat(self.options.seed), repeat(options.kinds)))
+        own = self.options
+        settings = map(repeat, (own.seed, options.kinds, own.backends, own.selection))
+        analyses = list(self.pool.map(analyse, clips, *settings))
         firsts, lasts = [i.first for i in intervals], [i.last for i in intervals]
         found = list(self.pool.map(choices, analyses, clips, firsts, lasts, repeat(options)))
         for price in _PRICES:
@@ -274,6 +303,12 @@ class _State:
             return chosen
         return list(self.pool.map(guided, intervals, chosen, repeat(laid)))
 
+    def _caption(self, source: Source) -> str | None:
+        captioner = self.options.backends.captioner
+        if self.options.caption is None and captioner is not None:
+            return captioner(source.pictures[0])
+        return self.options.caption
+
     def _best(self, found: list[Choice | None], price: float) -> list[Guidance]:
         return list(self.pool.map(lambda choice: choice.best(price) if choice else Guidance(), found))
 
@@ -285,7 +320,8 @@ class _State:
         """Write what :func:`_groups` puts together."""
         writer, number = self.writer, self.writer.frames
         before = writer.bytes_by_part.copy()
-        caption = Text(self.options.caption) if self.options.caption is not None and not number else None
+        words = None if number else self._caption(group[0].source)
+        caption = None if words is None else Text(words)
         if group[0].source.opens_scene:
             writer.keyframe(group[0].first.keyframe(Role.LEADING, number))
             number += 1

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,9 @@ from refdec.baseline import frame
 from refdec.motion import Motion
 from refdec.sampling import Anchor
 from refenc import smooth
-from refenc.keyframes import CodedPicture, halve_plane
+from refenc.backends.select import DEFAULT, Backends
+from refenc.importance import TgvcOptions, select_semantic_points
+from refenc.keyframes import CodedPicture
 from refenc.quantise import Quantiser
 from refenc.smooth import Ground, texture
 from tgv_format import camera_poses, flow_tokens, interpolation, masks, trajectories
@@ -35,14 +36,10 @@ from tgv_format.picture import Picture, Plane
 from tgv_format.text import Text
 from tgv_format.trajectories import Trajectories
 
-if TYPE_CHECKING:
-    from refenc.tracking import Tracks
-
-# The number of tracks grows with the picture, and the work on them with its square.
-_TRACKED_SAMPLES = 1 << 19
-
 # Every third of the nested sets is tried, then the neighbours of the best one.
 _STRIDE = 3
+
+_SELECTION = TgvcOptions()
 
 #: Kinds of guidance, and the sections that each may send.
 KINDS = {
@@ -138,17 +135,22 @@ class Guidance:
         return bits
 
 
-def analyse(pictures: Sequence[Picture], seed: int, kinds: frozenset[str] = frozenset()) -> Analysis | None:
+def analyse(
+    pictures: Sequence[Picture],
+    seed: int,
+    kinds: frozenset[str] = frozenset(),
+    backends: Backends = DEFAULT,
+    selection: TgvcOptions = _SELECTION,
+) -> Analysis | None:
     """Track a clip's pictures, frames 0 to L; None when there is nothing between keyframes."""
-    from refenc.importance import TgvcOptions, select_semantic_points
     from refenc.instances import segment_instances
 
     if len(pictures) < 3:
         return None
-    tracks = _track([p.y for p in pictures])
+    tracks = backends.tracker(pictures)
     labels = segment_instances(tracks)
     semantic, ranks = select_semantic_points(
-        tracks, labels, pictures[0], pictures[-1], TgvcOptions(seed=seed)
+        tracks, labels, pictures[0], pictures[-1], replace(selection, seed=seed), backends.semantics
     )
     # Instance 0 is everything that T-GVC would not send.
     instance = np.zeros(len(labels), np.uint8)
@@ -161,8 +163,8 @@ def analyse(pictures: Sequence[Picture], seed: int, kinds: frozenset[str] = froz
         instance=instance,
         weight=_sampled(texture(pictures[0].y), tracks.positions[:, 0]),
         semantic=semantic,
-        grounds=smooth.grounds(pictures, tracks, flow, scene),
-        masks=smooth.labels(pictures, tracks, labels) if scene else None,
+        grounds=smooth.grounds(pictures, tracks, flow, scene, backends.poses),
+        masks=smooth.labels(pictures, tracks, labels, backends.masks) if scene else None,
     )
 
 
@@ -170,16 +172,6 @@ def _sampled(plane: Floats, points: Floats) -> Floats:
     """The values of ``plane`` nearest to ``points``."""
     x, y = (np.clip(np.rint(points[:, i]), 0, plane.shape[1 - i] - 1).astype(np.intp) for i in (0, 1))
     return plane[y, x]
-
-
-def _track(frames: Sequence[Plane]) -> Tracks:
-    """Tracks of a clip; those of large pictures are found at half the size, again and again if need be."""
-    from refenc.tracking import Tracks, track_opencv
-
-    if frames[0].size <= _TRACKED_SAMPLES:
-        return track_opencv(frames)
-    small = _track([halve_plane(frame) for frame in frames])
-    return Tracks(2 * small.positions + np.float32(0.5), small.visible)
 
 
 class Choice:

@@ -1,7 +1,8 @@
 """Object masks of a clip (CPSGD), by backends that are chosen by name, and what is sent of them.
 
-``motion`` labels every part of a picture by the motion instances of the tracks around it, guided by colour,
-and needs no weights. What moves as the camera does is background.
+``motion`` labels every part of a picture by the motion instances of the tracks around it and by whose motion
+explains the pictures before and after, guided by colour, and needs no weights. What moves as the camera does
+is background.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ Labels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 _CAMERA = 2.0  # luma samples: an object's tracks deviate from the camera's motion by more than that
+_LOOKS = 5  # frames in which that is looked for
 _UNSEEN = 0.2  # weight of a track where it is extrapolated
 _REACH = 1.5  # of a track, in label samples: standard deviation of its influence
 _SIMILAR = 12.0  # grey levels: standard deviation of colours that belong together
+_NEAR = 2  # frames to the pictures that an object's motion is tried on
+_MISMATCH = 4.0  # grey levels: difference from the moved picture that makes an object e times less likely
+_WORST = 4.0  # of them where the motion of an object is not known
+_FEWEST = 4  # tracks of an object that tell its motion
 _PASSES = 3  # of the filter guided by colour
-_DURATION = 3  # frames before and after that support a label
 _BACKGROUND = 0.05  # share of the pictures; where less follows the camera, the largest object is background
 _SPECK = 6  # label samples: smaller parts join what is around them
 
@@ -59,6 +64,9 @@ def segment_motion(pictures: Sequence[Picture], options: MaskOptions) -> Labels:
     return dense_labels(pictures, tracks, segment_instances(tracks), options)
 
 
+#: From a clip's pictures, its tracks and their instances to label planes, as :func:`segment_motion`.
+Segmenter = Callable[[Sequence[Picture], Tracks, Instances, MaskOptions], Labels]
+
 SEGMENTERS: dict[str, Callable[[Sequence[Picture], MaskOptions], Labels]] = {"motion": segment_motion}
 
 
@@ -72,20 +80,18 @@ def dense_labels(
     count = int(objects.max(initial=0)) + 1
     if count == 1:
         return np.zeros((len(pictures), *size), np.uint8)
-    votes = np.stack(
-        [
-            _guided(_votes(tracks, objects, count, t, size, scale_log2), _colours(picture, size))
-            for t, picture in enumerate(pictures)
-        ]
-    )
-    support = [votes[max(0, t - _DURATION) : t + _DURATION + 1].mean(0) for t in range(len(votes))]
+    votes = []
+    for t in range(len(pictures)):
+        near = _votes(tracks, objects, count, t, size, scale_log2)
+        votes.append(near * _match(pictures, tracks, objects, count, t, size))
+    support = [_guided(v, _colours(p, size)) for v, p in zip(votes, pictures, strict=True)]
     # More objects than a plane has room for are background.
     labels = np.stack([s.argmax(0) for s in support])
     labels = _without_specks(np.where(labels > 255, 0, labels).astype(np.uint8))
-    return _renumber(labels, options.objects)
+    return renumber(labels, options.objects)
 
 
-def _renumber(labels: Labels, most: int) -> Labels:
+def renumber(labels: Labels, most: int) -> Labels:
     """``labels`` with objects numbered from the largest on; those beyond ``most`` become background."""
     sizes = np.bincount(labels.reshape(-1), minlength=256)
     if sizes[0] >= _BACKGROUND * labels.size:
@@ -102,7 +108,9 @@ def separate_background(tracks: Tracks, instances: Instances) -> NDArray[np.int3
 
     here = tracks.positions[:, 0]
     deviation = np.zeros(len(here), np.float32)
-    for t in {tracks.positions.shape[1] // 2, tracks.positions.shape[1] - 1}:
+    last = tracks.positions.shape[1] - 1
+    # Not only at the end: what swings may be back by then.
+    for t in {last * k // _LOOKS for k in range(1, _LOOKS + 1)}:
         there = tracks.positions[:, t]
         found = cv2.findHomography(here, there, cv2.RANSAC, _CAMERA)[0] if len(here) >= 4 else None
         model = np.eye(3) if found is None else found
@@ -136,6 +144,46 @@ def _votes(
         )
     votes[0] += 1e-6
     return votes / votes.sum(0)
+
+
+def _match(
+    pictures: Sequence[Picture],
+    tracks: Tracks,
+    objects: NDArray[np.int32],
+    count: int,
+    t: int,
+    size: tuple[int, int],
+) -> Floats:
+    """float32 [count, h, w]: how well the motion of each object explains a label sample of frame ``t``."""
+    import cv2
+
+    luma = pictures[t].y.astype(np.float32)
+    found = np.full((count, *luma.shape), np.float32(_MISMATCH * _WORST))
+    y, x = np.indices(luma.shape, np.float32)
+    for s in (t - _NEAR, t + _NEAR):
+        if not 0 <= s < len(pictures):
+            continue
+        both = tracks.visible[:, t] & tracks.visible[:, s]
+        for k in range(count):
+            own = both & (objects == k)
+            if own.sum() < _FEWEST:
+                continue
+            model = cv2.estimateAffine2D(tracks.positions[own, t], tracks.positions[own, s])[0]
+            if model is None:
+                continue
+            a = model.astype(np.float32)
+            moved = cv2.remap(
+                pictures[s].y,
+                a[0, 0] * x + a[0, 1] * y + a[0, 2],
+                a[1, 0] * x + a[1, 1] * y + a[1, 2],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            error = cv2.blur(np.abs(moved - luma), (5, 5))
+            found[k] = np.minimum(found[k], error)
+    small = np.stack([cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA) for plane in found])
+    small -= small.min(0)
+    return np.maximum(np.exp(-small / np.float32(_MISMATCH)), np.float32(1e-3))
 
 
 def _colours(picture: Picture, size: tuple[int, int]) -> Floats:

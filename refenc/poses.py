@@ -16,20 +16,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refenc.tracking import Tracks, track_opencv
 from tgv_format import camera_poses
 from tgv_format.camera_poses import MAX_STEP, CameraPoses, Interval, default_intrinsics, step_size
-from tgv_format.picture import Plane
+from tgv_format.picture import Picture, Plane
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_ROUNDS = 10  # Gauss-Newton steps
+_ROUNDS = 40  # Gauss-Newton steps at most ...
+_CONVERGED = 1e-3  # ... or until the residual falls by less than this share in as many as _PATIENCE
+_PATIENCE = 4
 _SHARE = 0.4  # a segment ends where less than this share of its points is left ...
 _FEWEST = 24  # ... or fewer than these
 _REJECT = 1.5  # distance from the epipolar line, in luma samples, of points that do not belong to the scene
 _SCALE = 1.0  # residual, in luma samples, at which robust weights have fallen to a half
-_GAIN = 0.9  # translation has to lower the robust residual to this share of a rotation's
-_STILL = 0.25  # mean motion, in luma samples, under which a camera stands still
+_GAIN = 0.9  # translation has to lower the robust residual to this share of a rotation's ...
+_EXPLAINED = 0.1  # ... and is not looked for where that of a rotation is no more than this
+_STILL = 0.25  # luma samples that more than half of the points move less when a camera stands still
 _JERK = 0.2  # what a pose's distance from the mean of its neighbours weighs, in points ...
 _RIDGE = 0.02  # ... and what translation itself weighs: rotation explains what both do
 _DEPTH = 2.0  # damping of the depths, in luma samples of parallax
@@ -53,7 +57,8 @@ class Motion:
     plane: Floats
 
 
-Estimator = Callable[[Sequence[Plane]], Motion]
+#: From a clip's pictures and its tracks to the motion of its camera.
+Estimator = Callable[[Sequence[Picture], Tracks], Motion]
 
 
 def estimate_opencv(frames: Sequence[Plane]) -> Motion:
@@ -62,15 +67,21 @@ def estimate_opencv(frames: Sequence[Plane]) -> Motion:
     The focal length is taken to be the larger side of the picture. ValueError when there are fewer than two
     frames or their sizes differ.
     """
-    from refenc.tracking import track_opencv
-
     height, width = frames[0].shape
-    tracks = track_opencv(frames)
+    return _estimate(track_opencv(frames), width, height)
+
+
+def estimate_tracks(pictures: Sequence[Picture], tracks: Tracks) -> Motion:
+    """As :func:`estimate_opencv`, by the tracks of the pictures."""
+    return _estimate(tracks, pictures[0].width, pictures[0].height)
+
+
+def _estimate(tracks: Tracks, width: int, height: int) -> Motion:
     intrinsics = np.array(default_intrinsics(width, height), np.float64) / 16
     return estimate(tracks.positions.astype(np.float64), tracks.visible, intrinsics)
 
 
-ESTIMATORS: dict[str, Estimator] = {"opencv": estimate_opencv}
+ESTIMATORS = {"opencv": estimate_opencv}
 
 
 def estimate(positions: Floats, visible: Flags, intrinsics: Floats) -> Motion:
@@ -98,7 +109,7 @@ def estimate(positions: Floats, visible: Flags, intrinsics: Floats) -> Motion:
         scale = float(np.median(known[common] / inverse[common])) if common.any() else 1.0
         t, inverse = t / scale, inverse * scale
         if begin == 0:
-            plane = _plane(rays[rows, 0], inverse, found)
+            plane = fit_plane(rays[rows, 0], inverse, found)
         base_r, base_t = rotations[begin], translations[begin]
         rotations[begin : end + 1] = r @ base_r
         translations[begin : end + 1] = r @ base_t + t
@@ -108,8 +119,7 @@ def estimate(positions: Floats, visible: Flags, intrinsics: Floats) -> Motion:
         depth[:] = np.nan
         depth[rows] = np.where(found & (z > 0), 1 / np.where(z > 0, z, 1), np.nan)
         begin = end
-    vectors = _vectors(rotations)
-    return Motion(vectors, translations, intrinsics, plane)
+    return Motion(vectors(rotations), translations, intrinsics, plane)
 
 
 def _segment(rays: Floats, visible: Flags, focal: float) -> tuple[Floats, Floats, Floats, Flags]:
@@ -119,22 +129,33 @@ def _segment(rays: Floats, visible: Flags, focal: float) -> tuple[Floats, Floats
     found = _rigid(rays, visible, focal)
     weights = (visible & found[:, None]).astype(np.float64)
     inverse = np.ones(len(rays))
-    motion = np.abs(rays - rays[:, :1]).max(axis=2) * focal
-    if np.average(np.minimum(motion, 8), weights=weights) < _STILL:
+    motion = np.where(visible, np.abs(rays - rays[:, :1]).max(axis=2) * focal, 0).max(axis=1)
+    if np.median(motion) < _STILL:
         return *still, inverse, found
 
-    r, t = still
-    for _ in range(_ROUNDS):
-        r, t, inverse = _adjust(rays, weights, inverse, r, t, focal, depths=False)
-    turned = _robust(rays, weights, inverse, r, t, focal)
-    rotation_only = r, t
-    for _ in range(_ROUNDS):
-        r, t, inverse = _adjust(rays, weights, inverse, r, t, focal)
-        scale = float(np.median(inverse[found]))
-        inverse, t = inverse / scale, t * scale
-    if _robust(rays, weights, inverse, r, t, focal) > _GAIN * turned:
-        return *rotation_only, np.ones(len(rays)), found
+    turned, r, t, _ = _adjusted(rays, weights, inverse, *still, focal, depths=False)
+    if turned > _EXPLAINED:
+        moved, *found_motion = _adjusted(rays, weights, inverse, r, t, focal, depths=True)
+        if moved <= _GAIN * turned:
+            r, t, inverse = found_motion
     return r, t, inverse, found
+
+
+def _adjusted(
+    rays: Floats, weights: Floats, inverse: Floats, r: Floats, t: Floats, focal: float, depths: bool
+) -> tuple[float, Floats, Floats, Floats]:
+    """The robust residual, rotations, translations and inverse depths after as many steps as it takes."""
+    residuals: list[float] = []
+    counted = weights.any(axis=1)
+    for _ in range(_ROUNDS):
+        r, t, inverse = _adjust(rays, weights, inverse, r, t, focal, depths)
+        if depths:
+            scale = float(np.median(inverse[counted]))
+            inverse, t = inverse / scale, t * scale
+        residuals.append(_robust(rays, weights, inverse, r, t, focal))
+        if residuals[-1] > (1 - _CONVERGED) * min(residuals[:-_PATIENCE], default=np.inf):
+            break
+    return residuals[-1], r, t, inverse
 
 
 def _rigid(rays: Floats, visible: Flags, focal: float) -> Flags:
@@ -205,7 +226,7 @@ def _adjust(
         gradient -= cross @ (pull / information)
     normal[range(count), :, range(count)] += diagonal
     step = np.linalg.solve(normal.reshape(count * size, -1), gradient.reshape(-1)).reshape(count, size)
-    turn = np.stack([np.eye(3), *(_matrix(s) for s in step[:, :3])])
+    turn = np.stack([np.eye(3), *(matrix(s) for s in step[:, :3])])
     r, t = turn @ r, (turn @ t[..., None])[..., 0]
     if depths:
         t[1:] += step[:, 3:]
@@ -223,8 +244,9 @@ def _jerk(r: Floats, t: Floats) -> Floats:
     return out
 
 
-def _plane(rays: Floats, inverse: Floats, found: Flags) -> Floats:
-    """n / d with n·x = d / z: a robust linear fit of the inverse depths."""
+def fit_plane(rays: Floats, inverse: Floats, found: Flags) -> Floats:
+    """n / d with n·x = d / z, float64 [3]: a robust linear fit of the inverse depths [N] of ``rays`` [N, 2]
+    (x / z, y / z), of those that are ``found``."""
     x = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)
     weights = found.astype(np.float64)
     plane = np.array([0.0, 0.0, 1.0])
@@ -234,8 +256,8 @@ def _plane(rays: Floats, inverse: Floats, found: Flags) -> Floats:
     return plane
 
 
-def _matrix(vector: Floats) -> Floats:
-    """Rotation matrix of a rotation vector."""
+def matrix(vector: Floats) -> Floats:
+    """Rotation matrix, float64 [3, 3], of a rotation vector in radians."""
     import cv2
 
     return np.asarray(cv2.Rodrigues(vector)[0])
@@ -248,8 +270,9 @@ def _vector(rotation: Floats) -> Floats:
     return np.asarray(cv2.Rodrigues(rotation)[0][:, 0])
 
 
-def _vectors(rotations: Floats) -> Floats:
-    """Rotation vectors [T, 3], each of the two nearest to the one before, so that paths have no jumps."""
+def vectors(rotations: Floats) -> Floats:
+    """Rotation vectors [T, 3] of matrices [T, 3, 3], each of the two nearest to the one before, so that paths
+    have no jumps."""
     out = np.zeros((len(rotations), 3))
     for i in range(1, len(rotations)):
         v = _vector(rotations[i])
@@ -272,7 +295,7 @@ _PRICES = 14  # octaves of the price of a bit that are searched
 def errors(motion: Motion, decoded: Floats) -> tuple[float, float]:
     """Root mean square over frames 1 to L of the angle (radians) and of the distance between ``motion`` and
     ``decoded`` matrices [L+1, 4, 4]."""
-    r = np.stack([_matrix(v) for v in motion.rotation])
+    r = np.stack([matrix(v) for v in motion.rotation])
     # Of the difference, not of the trace: an arc cosine loses half of the digits near zero.
     chord = np.linalg.norm(r - decoded[:, :3, :3], axis=(1, 2)) / np.sqrt(8)
     angle = 2 * np.arcsin(np.minimum(chord, 1))[1:]

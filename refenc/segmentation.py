@@ -121,6 +121,20 @@ class CutDetector:
         return unmatched * (1.0 - self._semantics.similarity(a.descriptor, b.descriptor))
 
 
+class SimilarityCuts:
+    """T-GVC's rule: a scene begins where the similarity of consecutive frames falls below ``threshold``."""
+
+    def __init__(self, semantics: Semantics = SEMANTICS["handcrafted"], threshold: float = 0.5) -> None:
+        self._semantics = semantics
+        self._threshold = threshold
+        self._latest: Descriptor | None = None
+
+    def push(self, picture: Picture, following: Picture | None = None) -> bool:
+        """True when ``picture`` starts a new scene; the very first one does."""
+        before, self._latest = self._latest, self._semantics.describe(picture)
+        return before is None or self._semantics.similarity(before, self._latest) < self._threshold
+
+
 def _found(a: _View, b: _View) -> float:
     """Mean over the structured blocks of ``a`` of their best normalised correlation nearby in ``b``."""
     import cv2

@@ -17,8 +17,8 @@ from refdec.motion import Motion
 from refenc import flow_tokens, poses
 from refenc.flow_tokens import FlowAnalysis, FlowOptions, dense_flow
 from refenc.keyframes import halve_plane
-from refenc.masks import MaskOptions, dense_labels, simplify
-from tgv_format.camera_poses import CameraPoses, default_intrinsics
+from refenc.masks import MaskOptions, Segmenter, dense_labels, simplify
+from tgv_format.camera_poses import CameraPoses
 from tgv_format.clip import Clip
 from tgv_format.flow_tokens import FREQUENCIES, FlowTokens
 from tgv_format.masks import Masks
@@ -26,6 +26,7 @@ from tgv_format.picture import Picture, Plane
 
 if TYPE_CHECKING:
     from refenc.instances import Labels
+    from refenc.poses import Estimator
     from refenc.tracking import Tracks
 
 _FLOW_SAMPLES = 1 << 19  # flow is found at a smaller size in larger pictures
@@ -52,11 +53,17 @@ class Ground:
     masks: Masks | None = None
 
 
-def grounds(pictures: Sequence[Picture], tracks: Tracks, flow: bool, scene: bool) -> list[Ground]:
+def grounds(
+    pictures: Sequence[Picture],
+    tracks: Tracks,
+    flow: bool,
+    scene: bool,
+    estimator: Estimator = poses.estimate_tracks,
+) -> list[Ground]:
     """What is worth trying for a clip's pictures, frames 0 to L >= 2: nothing at first, then the tokens and
     the camera poses of several qualities, of ``flow`` and ``scene``, and with both their combinations."""
     found = [Ground()]
-    cameras = _cameras(tracks, pictures[0].width, pictures[0].height) if scene else []
+    cameras = _cameras(estimator(pictures, tracks), pictures[0].width, pictures[0].height) if scene else []
     found += [Ground(camera_poses=camera) for camera in cameras]
     if flow:
         dense = DenseFlow.of([p.y for p in pictures])
@@ -65,17 +72,17 @@ def grounds(pictures: Sequence[Picture], tracks: Tracks, flow: bool, scene: bool
     return found
 
 
-def labels(pictures: Sequence[Picture], tracks: Tracks, instances: Labels) -> Masks | None:
+def labels(
+    pictures: Sequence[Picture], tracks: Tracks, instances: Labels, segmenter: Segmenter = dense_labels
+) -> Masks | None:
     """The masks worth trying for a clip's pictures; None when all is background."""
     options = MaskOptions(scale_log2=_SCALE_LOG2)
-    found = dense_labels(pictures, tracks, instances, options)
+    found = segmenter(pictures, tracks, instances, options)
     return simplify(found, options) if found.any() else None
 
 
-def _cameras(tracks: Tracks, width: int, height: int) -> list[CameraPoses]:
+def _cameras(motion: poses.Motion, width: int, height: int) -> list[CameraPoses]:
     """Camera poses of several qualities, the finest first; none of a camera that stands still."""
-    intrinsics = np.array(default_intrinsics(width, height), np.float64) / 16
-    motion = poses.estimate(tracks.positions.astype(np.float64), tracks.visible, intrinsics)
     errors = [error / max(width, height) for error in _POSE_ERRORS]
     found = [poses.quantise(motion, width, height, e, e, with_plane=True) for e in errors]
     return [params for params in found if params.poses.any()]

@@ -603,6 +603,33 @@ def _shake(draw: Draw, frames: int) -> Scene:
     return _still_life(draw, Camera(replace(ORIGIN, rate=(0.01, 0.0, 0.0)), rotation), (3.0, 2.5))
 
 
+def _turn(draw: Draw, frames: int) -> Scene:
+    """The camera looks around without moving."""
+    swing = draw.uniform(0.04, 0.06), draw.uniform(0.10, 0.15), draw.uniform(0.02, 0.04)
+    phase = draw.uniform(-0.1, 0.1), draw.uniform(-0.1, 0.1), draw.uniform(-0.1, 0.1)
+    return _still_life(
+        draw, Camera(ORIGIN, replace(ORIGIN, swing=swing, period=40.0, phase=phase)), (3.0, 2.5)
+    )
+
+
+def _whip_pan(draw: Draw, frames: int) -> Scene:
+    """The camera turns to and fro by up to an eighth of the picture per frame."""
+    swing = 0.03, draw.choice((-0.5, 0.5)), 0.0
+    return _still_life(draw, Camera(ORIGIN, replace(ORIGIN, swing=swing, period=25.0)), (3.0, 2.5, 2.8))
+
+
+def _passing(draw: Draw, frames: int) -> Scene:
+    """An object passes behind another that stands still, before a camera that is held by hand."""
+    textures = _textures(draw)
+    background, *sprites = next(textures), *(next(textures) for _ in range(2))
+    side, size = draw.choice((-1.0, 1.0)), (0.3, 0.3)
+    path = Curve((-0.8 * side, draw.uniform(-0.2, 0.2), 2.8), (side * 0.06, 0.0, 0.0))
+    still = Curve((0.2 * side, draw.uniform(-0.1, 0.1), 2.6))
+    camera = Camera(replace(ORIGIN, rate=(0.006, 0.0, 0.0)), replace(ORIGIN, shake=0.006, seed=draw.seed()))
+    mover = Layer(sprites[0], path, draw.choice(("ellipse", "blob")), size)
+    return Scene(camera, (_background(background), mover, Layer(sprites[1], still, "rectangle", (0.2, 0.3))))
+
+
 def _two_objects_crossing(draw: Draw, frames: int) -> Scene:
     """Two objects circle one another in 24 frames: layer 1 passes before layer 2, then behind it."""
     background, *textures = _textures(draw)
@@ -685,6 +712,9 @@ SCENES: dict[str, Callable[[int, int, int, int], Rendered]] = {
     "dolly": partial(_make, _dolly),
     "orbit": partial(_make, _orbit),
     "shake": partial(_make, _shake),
+    "turn": partial(_make, _turn),
+    "whip_pan": partial(_make, _whip_pan),
+    "passing": partial(_make, _passing),
     "two_objects_crossing": partial(_make, _two_objects_crossing),
     "oscillating": partial(_make, _oscillating),
     "rotating_object": partial(_make, _rotating_object),

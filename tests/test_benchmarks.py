@@ -18,6 +18,8 @@ from scenes import SCENES, Rendered
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import ablation
+import analysis
 import common
 import damage
 import entropy
@@ -166,6 +168,42 @@ def test_memory(video: Path) -> None:
     assert 10 < row["decoder MiB"] < row["encoder MiB"] < 1000
     more = row | {"decoder MiB": 2 * row["decoder MiB"]}
     assert [len(t.missed) for t in memory.targets([row, more])] == [1, 0]
+
+
+def test_ablation(video: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    arguments = ["--clips", str(video.parent), "--size", "96x64", "--json", str(target)]
+    ablation.main(arguments)
+    rows = {row["points"]: row for row in json.loads(target.read_text())["summary"]}
+    assert next(iter(rows)) == "nothing"
+    assert rows["nothing"]["bytes"] == rows["nothing"]["gain dB"] == 0
+    assert abs(rows["random"]["count"] - rows["semantic"]["count"]) <= 2, "copies of points are not sent"
+    assert rows["at most 15"] == rows["semantic"] | {"points": "at most 15"}
+    assert 0 < rows["at most 5"]["count"] <= 5 < rows["dense"]["count"]
+    assert rows["semantic"]["gain dB"] > 1, "it is a pan"
+
+
+def test_analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "SCENES", {name: SCENES[name] for name in ("pan", "cut", "static")})
+    monkeypatch.setattr(analysis, "MOTION", ("pan", "static"))
+    target = tmp_path / "out.json"
+    assert analysis.main(["--seeds", "1", "--size", "192x128", "--json", str(target)]) == 0
+    rows = {row["scene"]: row for row in json.loads(target.read_text())["rows"]}
+    assert rows["cut"]["cuts"]
+    assert rows["pan"]["error"] < 0.1
+    assert rows["static"]["moved"] == rows["static"]["turned"] == 0
+
+
+def test_analysis_names_what_is_missed() -> None:
+    row = analysis.measure_scene("passing", 0, (192, 128)) | {"rand": 0.5, "cuts": False}
+    missed = {target.demand: target.missed for target in analysis.targets([row])}
+    assert missed["cuts exact"] == ["passing 0"]
+    assert missed["adjusted Rand index at least 0.9"] == ["passing 0: 0.500"]
+
+
+def test_cuts_are_read_from_the_table() -> None:
+    lines = "| a.mp4 | two hard cuts: x | 64x48 |\n| b.mp4 | - | hard cuts at frames 25 and 75; film |\n"
+    assert analysis.listed_cuts(lines) == {"b": [25, 75]}
 
 
 def test_damage_is_judged(stream: Path, tmp_path: Path) -> None:

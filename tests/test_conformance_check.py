@@ -54,6 +54,7 @@ def test_a_stream_without_faults() -> None:
     assert absent == {
         *("TGV-SEQ-4", "TGV-SEQ-5", "TGV-SEQ-8"),
         *(f"TGV-KEY-{n}" for n in (6, 7, 8, 9)),
+        *("TGV-GRP-2", "TGV-GRP-3"),
         *("TGV-TRK-3", "TGV-TRK-4"),
         *(f"TGV-VVC-{n}" for n in (1, 3, 4, 5)),
         *(f"TGV-ILM-{n}" for n in (1, 3, 6)),

@@ -1,0 +1,46 @@
+"""Where the weights of models are: nothing is ever fetched."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def missing(what: str, where: str | Path, get: str) -> FileNotFoundError:
+    """The error for ``what`` is not there: where it is looked for, and how to ``get`` it."""
+    return FileNotFoundError(errno.ENOENT, f"no weights in {where}; {get}", what)
+
+
+def folder(model: str) -> Path:
+    """The folder of a transformers model: ``model`` itself, or the snapshot of that name in the cache of
+    Hugging Face. FileNotFoundError when there is neither."""
+    from huggingface_hub import constants, snapshot_download
+
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (OSError, ValueError) as error:
+        where = f"a folder of this name or {constants.HF_HUB_CACHE}"
+        raise missing(model, where, f"`hf download {model}` gets them") from error
+
+
+def read(model: str, load: Callable[[Path], T]) -> T:
+    """What ``load`` makes of the folder of ``model``; OSError of one line when a file is missing in it."""
+    path = folder(model)
+    try:
+        return load(path)
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(errno.EINVAL, f"incomplete or damaged: {reason}", str(path)) from error
+
+
+def file(model: str, path: Path, get: str) -> Path:
+    """``path``; FileNotFoundError when the file or folder is not there."""
+    if not path.exists():
+        raise missing(model, path, get)
+    return path
