@@ -222,7 +222,8 @@ def extents(data: bytes) -> list[Extent]:
     """All units after the sequence header.
 
     Without a trailing keyframe, the clip before it and the clip after it are damaged; without a leading
-    one, itself and the clip after it; without the parameters of a clip, the frames between its keyframes.
+    one, itself and the clip after it; without the parameters of a clip, the frames between its keyframes, and
+    a leading keyframe before them, which is sharpened as they are.
     """
     header, (first, *units) = read_units(data)
     clips = [[u for u in expanded([unit]) if u.unit_type == UnitType.CLIP] for unit in units]
@@ -230,7 +231,7 @@ def extents(data: bytes) -> list[Extent]:
     lengths = [sum(found) for found in counts]
     begin = len(SIGNATURE) + first.framing_bytes + len(first.payload)
     found: list[Extent] = []
-    shown = 0
+    shown = leading = 0
     for i, unit in enumerate(units):
         end = begin + unit.framing_bytes + len(unit.payload)
         kind = UnitType(unit.unit_type)
@@ -241,14 +242,18 @@ def extents(data: bytes) -> list[Extent]:
             trailing = coded.role is Role.TRAILING
             own = lengths[i + 1] if trailing else 1
             after = _next_clip(units, counts, i + 2 if trailing else i + 1)
-            frames = range(shown, shown + own + max(0, after - 1))
+            frames = range(shown - leading * trailing, shown + own + max(0, after - 1))
             shown += 0 if trailing else 1
+            leading = leading if trailing else 1
         elif kind is UnitType.GROUP:
-            frames = range(shown, shown + lengths[i] + max(0, _next_clip(units, counts, i + 1) - 1))
+            after = _next_clip(units, counts, i + 1)
+            frames = range(shown - leading, shown + lengths[i] + max(0, after - 1))
             shown += lengths[i]
+            leading = 0
         elif kind is UnitType.CLIP:
-            frames = range(shown, shown + lengths[i] - 1)
+            frames = range(shown - leading, shown + lengths[i] - 1)
             shown += lengths[i]
+            leading = 0
         else:
             frames = range(shown, shown)
         found.append(Extent(f"{kind.name.lower()} at {begin}", begin, end, frames))

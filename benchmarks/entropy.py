@@ -60,7 +60,7 @@ def sections(path: Path, size: Size, folder: Path) -> tuple[dict[str, Decode], f
     last, limits, options = len(pictures) - 1, LEVELS[3], MaskOptions()
     luma = [p.y for p in pictures]
     labels = masks.encode(simplify(SEGMENTERS[options.segmenter](pictures, options), options), *size, limits)
-    tokens = flow_tokens.encode(choose(analyse(luma, FlowOptions().tokens), FlowOptions()), limits)
+    tokens = flow_tokens.encode(choose(analyse(pictures, FlowOptions().tokens), FlowOptions()), limits)
     error = POSE_ERROR / max(size)
     poses = camera_poses.encode(quantise(ESTIMATORS["opencv"](luma), *size, error, error), *size, limits)
     return {

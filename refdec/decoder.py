@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from refdec.baseline import Mapper, reconstruct
+from refdec.interpolation import sharpened
 from refdec.keyframes import KeyframeDecoder
 from tgv_format.clip import Clip
 from tgv_format.end import EndOfSequence
@@ -37,14 +38,26 @@ class Decoder:
         self._track = KeyframeDecoder(self.header.width, self.header.height, self.header.colour)
         self._shown: Picture | None = None
         self._pending: tuple[Keyframe, Picture] | None = None
+        # That of a leading keyframe, until it is known whether the clip after it sharpens it.
+        self._waiting: Picture | None = None
 
     @property
     def finished(self) -> bool:
         """Whether every frame that was asked for has been returned."""
-        return self.frames is not None and self._next >= self.start + self.frames
+        waits = self._waiting is not None
+        return self.frames is not None and self._next >= self.start + self.frames and not waits
 
     def pictures(self, elements: Iterable[Element]) -> Iterator[Picture]:
         """The pictures of the chosen frames, in order."""
+        try:
+            yield from self._pictures(elements)
+        except TgvError:
+            # What is known to be good is shown before the fault is told.
+            yield from self._release()
+            raise
+        yield from self._release()
+
+    def _pictures(self, elements: Iterable[Element]) -> Iterator[Picture]:
         for element in elements:
             if isinstance(element, Keyframe):
                 yield from self._keyframe(element)
@@ -58,6 +71,12 @@ class Decoder:
                 return
         if self.conceal:
             yield from self._flush()
+
+    def _release(self, sharp: int = 0) -> Iterator[Picture]:
+        """The frame of a leading keyframe (clause 10.1)."""
+        if self._waiting is not None:
+            yield sharpened(self._waiting, sharp)
+        self._waiting = None
 
     def _wanted(self, first: int, count: int) -> range:
         """Which of ``count`` frames from ``first`` on are asked for, counted from 0."""
@@ -79,13 +98,14 @@ class Decoder:
         if keyframe.role is Role.TRAILING:
             self._pending = keyframe, picture
             return
+        yield from self._release()
         if self.conceal:
             if self._shown is None:
                 self._shown = picture
             yield from self._hold(self._ahead(keyframe))
         self._shown = picture
         if self._wanted(self._next, 1):
-            yield picture
+            self._waiting = picture
         self._next += 1
 
     def _ahead(self, keyframe: Keyframe) -> int:
@@ -115,6 +135,8 @@ class Decoder:
                 yield from self._hold(ahead - clip.frame_count)
         last = self._pending[1] if self._pending is not None else None
         self._pending = None
+        section = clip.interpolation if last is not None else None
+        yield from self._release(0 if section is None else section.sharp)
         first = self._shown if self._shown is not None else last
         if first is None:
             return

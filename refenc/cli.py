@@ -295,7 +295,8 @@ def _encode(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, 
     guidance = GuidanceOptions(kinds=args.guidance or preset.kinds)
     if args.max_points is not None:
         guidance = replace(guidance, max_points=min(args.max_points, sequence.limits.trajectories))
-    analysis = {kind: vars(args)[kind] for kind in (*NAMES, "language", "detector") if vars(args)[kind]}
+    named = {kind: vars(args)[kind.replace("-", "_")] for kind in (*NAMES, "language", "detector")}
+    analysis = {kind: name for kind, name in named.items() if name}
     options = EncoderOptions(
         backends=select(analysis, info.colour),
         cut_similarity=args.cut_similarity,

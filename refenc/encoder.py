@@ -32,6 +32,7 @@ from refenc.layout import (
 from refenc.rate import Budget, Keyframes
 from refenc.segmentation import CutDetector, SimilarityCuts, choose_keyframe
 from tgv_format import clip
+from tgv_format.flow_tokens import FlowTokens
 from tgv_format.generator_hint import GeneratorHint
 from tgv_format.keyframe import Role
 from tgv_format.picture import Picture
@@ -145,6 +146,8 @@ def encode(
     cv2.setNumThreads(1)
     if options.hint is not None:
         writer.generator_hint(options.hint)
+    if options.backends.tokenizer is not None and "flow" in options.guidance.kinds:
+        writer.generator_hint(options.backends.tokenizer.hint)
     budget = None
     if options.bitrate is not None:
         budget = Budget(options.bitrate / float(writer.header.frame_rate))
@@ -292,8 +295,9 @@ class _State:
         analyses = list(self.pool.map(analyse, clips, *settings))
         firsts, lasts = [i.first for i in intervals], [i.last for i in intervals]
         found = list(self.pool.map(choices, analyses, clips, firsts, lasts, repeat(options)))
+        tokens = list(map(self._tokens, intervals))
         for price in _PRICES:
-            chosen = self._best(found, price)
+            chosen = self._best(found, tokens, price)
             spent = sum(
                 len(self._sections(g, i.source.length)) for g, i in zip(chosen, intervals, strict=True)
             )
@@ -301,7 +305,7 @@ class _State:
                 break
         if laid.distortion is None:
             return chosen
-        return list(self.pool.map(guided, intervals, chosen, repeat(laid)))
+        return list(map(_with_tokens, self.pool.map(guided, intervals, chosen, repeat(laid)), tokens))
 
     def _caption(self, source: Source) -> str | None:
         captioner = self.options.backends.captioner
@@ -309,8 +313,18 @@ class _State:
             return captioner(source.pictures[0])
         return self.options.caption
 
-    def _best(self, found: list[Choice | None], price: float) -> list[Guidance]:
-        return list(self.pool.map(lambda choice: choice.best(price) if choice else Guidance(), found))
+    def _tokens(self, interval: Interval) -> FlowTokens | None:
+        """Learned flow tokens of a clip: they are for generators, whatever the baseline gains."""
+        tokenizer = self.options.backends.tokenizer
+        if tokenizer is None or "flow" not in self.options.guidance.kinds or not interval.source.length:
+            return None
+        return tokenizer.tokens(interval.source.pictures, interval.first.picture)
+
+    def _best(
+        self, found: list[Choice | None], tokens: list[FlowTokens | None], price: float
+    ) -> list[Guidance]:
+        chosen = self.pool.map(lambda choice: choice.best(price) if choice else Guidance(), found)
+        return list(map(_with_tokens, chosen, tokens))
 
     def _sections(self, guidance: Guidance, length: int) -> bytes:
         """The sections of a clip of ``length`` frames, with their headers."""
@@ -352,6 +366,13 @@ class _State:
                 bytes=dict(sorted(cost.items())),
                 dropped=dict(interval.guidance.dropped),
             )
+
+
+def _with_tokens(guidance: Guidance, tokens: FlowTokens | None) -> Guidance:
+    """``guidance`` with learned tokens, if there are any, instead of its own."""
+    if tokens is None:
+        return guidance
+    return replace(guidance, ground=replace(guidance.ground, flow_tokens=tokens))
 
 
 def _groups(intervals: Iterable[Interval], most: float) -> Iterator[list[Interval]]:

@@ -8,18 +8,15 @@ step is the largest one that keeps the mean squared error of the flow within its
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refenc.keyframes import halve_plane
+from refenc.flow import shrunk, to_first
 from tgv_format.flow_tokens import FREQUENCIES, MAX_STEP, FlowTokens
-from tgv_format.picture import Plane
-
-# Flow is found at a smaller size in larger pictures.
-_FLOW_SAMPLES = 1 << 19
+from tgv_format.picture import Picture
 
 # Tokens are tried this far from the rounded one.
 _REACH = 2
@@ -56,36 +53,18 @@ class FlowAnalysis:
     missed: float
 
 
-def dense_flow(frames: Sequence[Plane]) -> Iterator[NDArray[np.float32]]:
-    """Flow of ``frames[1:]``, each towards frame 0: float32 [h, w, 2], (x, y) in luma samples.
-
-    Each starts from the one before, so that long ways are found in small steps (OpenCV DIS; deterministic
-    with one OpenCV thread, which entry points choose).
-    """
-    import cv2
-
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = None
-    for frame in frames[1:]:
-        flow = search.calc(frame, frames[0], flow)
-        yield flow.copy()
-
-
-def analyse(frames: Sequence[Plane], tokens: int) -> FlowAnalysis:
-    """The flow of a clip's luma planes, frames 0 to L, in its ``tokens`` lowest frequencies.
+def analyse(pictures: Sequence[Picture], tokens: int) -> FlowAnalysis:
+    """The flow of a clip's pictures, frames 0 to L, in its ``tokens`` lowest frequencies.
 
     Cosines are orthonormal over the samples, so that their least-squares fit is a product with them. Their
     phase counts from the border, hence flow at half the size has the same coefficients, halved.
     """
-    scale = 1
-    while frames[0].size > _FLOW_SAMPLES:
-        frames = [halve_plane(frame) for frame in frames]
-        scale *= 2
-    height, width = frames[0].shape
+    pictures, scale = shrunk(pictures)
+    height, width = pictures[0].y.shape
     across, down = _cosines(width), _cosines(height)
     coefficients = []
     energy = 0.0
-    for flow in dense_flow(frames):
+    for flow in to_first(pictures):
         planes = np.multiply(flow.transpose(2, 0, 1), scale, dtype=np.float64)
         spectrum = down.T @ planes @ across / (width * height)
         coefficients.append(spectrum[:, [v for _, v in FREQUENCIES], [u for u, _ in FREQUENCIES]][:, :tokens])

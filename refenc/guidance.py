@@ -156,14 +156,14 @@ def analyse(
     instance = np.zeros(len(labels), np.uint8)
     for label, rank in {(int(labels[n]), int(r)) for n, r in zip(semantic, ranks, strict=True)}:
         instance[labels == label] = min(rank + 1, 255)
-    flow, scene = "flow" in kinds, "scene" in kinds
+    flow, scene = "flow" in kinds and backends.tokenizer is None, "scene" in kinds
     return Analysis(
         positions=tracks.positions,
         visible=tracks.visible,
         instance=instance,
         weight=_sampled(texture(pictures[0].y), tracks.positions[:, 0]),
         semantic=semantic,
-        grounds=smooth.grounds(pictures, tracks, flow, scene, backends.poses),
+        grounds=smooth.grounds(pictures, tracks, flow, scene, backends.poses, backends.flow),
         masks=smooth.labels(pictures, tracks, labels, backends.masks) if scene else None,
     )
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from refdec.motion import Motion
 from refenc import flow_tokens, poses
-from refenc.flow_tokens import FlowAnalysis, FlowOptions, dense_flow
-from refenc.keyframes import halve_plane
+from refenc.flow import FlowEstimator, dis, shrunk, to_first
+from refenc.flow_tokens import FlowAnalysis, FlowOptions
 from refenc.masks import MaskOptions, Segmenter, dense_labels, simplify
 from tgv_format.camera_poses import CameraPoses
 from tgv_format.clip import Clip
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from refenc.poses import Estimator
     from refenc.tracking import Tracks
 
-_FLOW_SAMPLES = 1 << 19  # flow is found at a smaller size in larger pictures
 _SPACING = 8  # of the samples that tokens are fitted to, in luma samples of the size of the flow
 _ROUNDS = 4  # of reweighting
 _SCALE = 2.0  # residual, in luma samples, at which weights have fallen to a half
@@ -59,6 +58,7 @@ def grounds(
     flow: bool,
     scene: bool,
     estimator: Estimator = poses.estimate_tracks,
+    flow_estimator: FlowEstimator = dis,
 ) -> list[Ground]:
     """What is worth trying for a clip's pictures, frames 0 to L >= 2: nothing at first, then the tokens and
     the camera poses of several qualities, of ``flow`` and ``scene``, and with both their combinations."""
@@ -66,7 +66,7 @@ def grounds(
     cameras = _cameras(estimator(pictures, tracks), pictures[0].width, pictures[0].height) if scene else []
     found += [Ground(camera_poses=camera) for camera in cameras]
     if flow:
-        dense = DenseFlow.of([p.y for p in pictures])
+        dense = DenseFlow.of(pictures, flow_estimator)
         for camera in (None, *cameras):
             found += [Ground(tokens, camera) for tokens in dense.tokens(camera)]
     return found
@@ -101,17 +101,16 @@ class DenseFlow:
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, frames: Sequence[Plane]) -> DenseFlow:
-        size = frames[0].shape
-        scale = 1
-        while frames[0].size > _FLOW_SAMPLES:
-            frames = [halve_plane(frame) for frame in frames]
-            scale *= 2
-        height, width = frames[0].shape
+    def of(cls, pictures: Sequence[Picture], estimate: FlowEstimator) -> DenseFlow:
+        size = pictures[0].y.shape
+        pictures, scale = shrunk(pictures)
+        height, width = pictures[0].y.shape
         y, x = (np.arange(min(_SPACING, side) // 2, side, _SPACING) for side in (height, width))
         y, x = np.meshgrid(y, x, indexing="ij")
-        vectors = [scale * flow[y, x].reshape(-1, 2).astype(np.float64) for flow in dense_flow(frames)]
-        weights = [texture(frame)[y, x].reshape(-1).astype(np.float64) for frame in frames[1:]]
+        vectors = [
+            scale * flow[y, x].reshape(-1, 2).astype(np.float64) for flow in to_first(pictures, estimate)
+        ]
+        weights = [texture(p.y)[y, x].reshape(-1).astype(np.float64) for p in pictures[1:]]
         places = scale * (np.stack([x.ravel(), y.ravel()], 1) + 0.5) - 0.5
         return cls(places, np.array(vectors), np.array(weights), (size[0], size[1]))
 

@@ -56,6 +56,7 @@ OTHER = {
     "step_size": "serves generators, which may use poses as matrices",
     "Interval.inside": "serves generators, which may use poses as matrices",
     "matrices": "serves generators, which may use poses as matrices",
+    "is_tokenizer": "serves generators, which may recover flow",
     "trajectories.Grid.inside": "is for encoders",
     "illm_model.read": "reads model files, which are no vectors",
     "illm_model._Reader.model": "reads model files, which are no vectors",

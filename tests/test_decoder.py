@@ -31,6 +31,7 @@ from strategies import (
 from refdec import cli, keyframes
 from refdec.baseline import reconstruct
 from refdec.decoder import Decoder
+from refdec.interpolation import sharpened
 from refenc.keyframes import CODECS
 from tgv_format.clip import Clip
 from tgv_format.container import UnitType
@@ -52,6 +53,7 @@ def expected(header: SequenceHeader, units: list[Any]) -> list[str]:
     out: list[Picture] = []
     # A clip starts from the last keyframe as it was decoded, whatever a section does to its frame.
     latest = pending = None
+    leading = False
     for unit in units:
         if isinstance(unit, Keyframe):
             picture = keyframes.decode(unit, header.width, header.height)
@@ -60,10 +62,13 @@ def expected(header: SequenceHeader, units: list[Any]) -> list[str]:
             else:
                 out.append(picture)
                 latest = picture
+                leading = True
         elif isinstance(unit, Clip):
+            if pending is not None and unit.interpolation is not None and leading:
+                out[-1] = sharpened(out[-1], unit.interpolation.sharp)
             out += list(reconstruct(unit, latest, pending))
             latest = pending or out[-1]
-            pending = None
+            pending, leading = None, False
     return [p.md5() for p in out]
 
 

@@ -23,6 +23,7 @@ from tgv_format.entropy import Decoder, Encoder, TraceSink
 from tgv_format.errors import TgvError
 from tgv_format.flow_tokens import FREQUENCIES, FlowTokens, PlaneFlow, Tokenizer, flow, with_flow
 from tgv_format.levels import LEVELS, Level
+from tgv_format.picture import Picture
 from tgv_format.syntax import ParameterError
 from tgv_format.tables import load
 
@@ -423,15 +424,16 @@ def test_learned_tokens_have_no_normative_flow() -> None:
 # --- The encoder
 
 
-def pan(frames: int, dx: float, dy: float, height: int = 96, width: int = 128) -> list[np.ndarray[Any, Any]]:
+def pan(frames: int, dx: float, dy: float, height: int = 96, width: int = 128) -> list[Picture]:
     """Smooth texture that moves by (dx, dy) luma samples a frame."""
     y, x = np.mgrid[:height, :width].astype(float)
-    planes = []
+    grey = np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8)
+    pictures = []
     for t in range(frames):
         a, b = x - t * dx, y - t * dy
         waves = np.sin(a / 5) + np.sin(b / 6) + np.sin((a + b) / 9) + np.sin((a - 2 * b) / 7 + 1)
-        planes.append(np.clip(128 + 28 * waves, 0, 255).astype(np.uint8))
-    return planes
+        pictures.append(Picture(np.clip(128 + 28 * waves, 0, 255).astype(np.uint8), grey, grey))
+    return pictures
 
 
 def test_a_pan_points_back_to_frame_0() -> None:
@@ -445,7 +447,7 @@ def test_a_pan_points_back_to_frame_0() -> None:
 def test_flow_of_large_pictures_is_found_at_half_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = pan(5, 2, 1)
     full = encoder.analyse(frames, 6)
-    monkeypatch.setattr(encoder, "_FLOW_SAMPLES", 96 * 128 // 2)
+    monkeypatch.setattr("refenc.flow._SAMPLES", 96 * 128 // 2)
     half = encoder.analyse(frames, 6)
     assert np.abs(full.coefficients[-1, :, 0] - [-8, -4]).max() < 0.5
     assert np.abs(full.coefficients - half.coefficients).max() < 0.5

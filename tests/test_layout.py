@@ -18,7 +18,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "refdec": ("tgv_format",),
     "refenc": (
         "tgv_format",
-        *(f"refdec.{name}" for name in ("keyframes", "baseline", "interpolation", "motion", "sampling")),
+        *(
+            f"refdec.{name}"
+            for name in ("keyframes", "baseline", "flow", "interpolation", "motion", "sampling")
+        ),
     ),
     "conformance": ("tgv_format", "refdec", "refenc"),
 }

@@ -12,6 +12,9 @@ from construct import Bytes, Int64ub, Struct, this
 from tgv_format.errors import TgvError
 from tgv_format.syntax import ParameterError, build, parse, u8, uleb128
 
+#: How the name of a tokenizer hint begins (clause 9.4.4).
+TOKENIZER = "tokenizer:"
+
 
 class Sampler(IntEnum):
     """Registered samplers of diffusion models."""
@@ -46,6 +49,11 @@ class GeneratorHint:
     steps: int
     guidance_scale_q4: int
     seed: int
+
+    @property
+    def is_tokenizer(self) -> bool:
+        """Whether it names the weights of learned flow tokens instead of a generator (clause 9.4.4)."""
+        return self.name.startswith(TOKENIZER)
 
     def to_json(self) -> dict[str, Any]:
         """The value that clause 11.2 prescribes; the 64-bit seed is a hexadecimal string."""

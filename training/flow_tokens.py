@@ -30,7 +30,7 @@ SHARES = (0.25, 0.03)
 def collect(messages: Messages, path: Path, size: tuple[int, int]) -> None:
     """Add the symbols of a video's flow tokens."""
     with open_source(str(path), size, crop=True) as source:
-        frames = [picture.y for picture in islice(source, sum(CLIPS[-1]) + 1)]
+        frames = list(islice(source, sum(CLIPS[-1]) + 1))
     for first, length in CLIPS:
         part = frames[first : first + length + 1]
         if len(part) < 3:

@@ -44,7 +44,7 @@ def measure(video: Video) -> list[Row]:
     """One row for each clip."""
     rows = []
     for first, length in CLIPS:
-        part = [picture.y for picture in video.pictures[first : first + length + 1]]
+        part = video.pictures[first : first + length + 1]
         if len(part) < 3:
             continue
         analysis = analyse(part, FlowOptions().tokens)

@@ -1,9 +1,9 @@
-"""Checkpoints of learned keyframe codecs: where they are, whose they are, and what has to be known before
-use.
+"""Checkpoints of learned keyframe codecs and flow tokens: where they are, whose they are, and what has to be
+known before use.
 
 A checkpoint is a file of named tensors: ``.safetensors``, or what ``torch.load`` reads without executing
-anything (``.ckpt``, ``.pt``, ``.pth``). Beside it lies the model file made of it, of the same name. A file
-``.sha256``, if there is one, says what the checkpoint's hash has to be.
+anything (``.ckpt``, ``.pt``, ``.pth``). Beside that of a keyframe codec lies the model file made of it, of
+the same name. A file ``.sha256``, if there is one, says what the checkpoint's hash has to be.
 """
 
 from __future__ import annotations
@@ -43,10 +43,15 @@ def find(name: str) -> Path:
     """The file of a checkpoint: a path, or a name in one of the :func:`folders`; FileNotFoundError."""
     if Path(name).suffix in SUFFIXES and Path(name).is_file():
         return Path(name)
-    places = [folder / f"{name}{suffix}" for folder in folders() for suffix in SUFFIXES]
-    for place in places:
-        if place.is_file():
-            return place
+    return installed(name)
+
+
+def installed(name: str) -> Path:
+    """The file of the checkpoint called ``name`` in one of the :func:`folders`; FileNotFoundError."""
+    if Path(name).name == name:
+        for place in (folder / f"{name}{suffix}" for folder in folders() for suffix in SUFFIXES):
+            if place.is_file():
+                return place
     known = f"; `refdec-models {name}` downloads it" if name in PUBLISHED else ""
     raise FileNotFoundError(
         errno.ENOENT, f"no checkpoint of this name in TGV_MODEL_DIR or the cache{known}", name
@@ -113,18 +118,19 @@ def download(name: str) -> Path:
         torch.hub.download_url_to_file(PUBLISHED[name], str(target))
     except OSError as error:
         raise OSError(errno.EIO, f"not to be had from {PUBLISHED[name]}: {error}", name) from None
-    note = _sha256(target)
+    note = sha256(target)
     target.with_suffix(".sha256").write_text(f"{note}  {target.name}\n", encoding="ascii")
     return target
 
 
 def _check_hash(path: Path) -> None:
     note = path.with_suffix(".sha256")
-    if note.is_file() and note.read_text(encoding="ascii").split()[:1] != [_sha256(path)]:
+    if note.is_file() and note.read_text(encoding="ascii").split()[:1] != [sha256(path)]:
         raise _damaged(path, f"its SHA-256 is not the one in {note.name}")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

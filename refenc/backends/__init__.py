@@ -11,6 +11,8 @@ NAMES = {
     "semantics": ("handcrafted", "clip"),
     "masks": ("motion", "sam2"),
     "poses": ("opencv", "pycolmap", "flowmap"),
+    "flow-backend": ("dis", "raft", "unimatch"),
+    "flow-tokenizer": ("cosine", "learned"),
     "captioner": ("none", "blip"),
 }
 

@@ -22,6 +22,20 @@ def video(pictures: Sequence[Picture], colour: Colour) -> torch.Tensor:
     return torch.cat([rgb.to_rgb(picture, colour) for picture in pictures])[None] * 255
 
 
+def padded(frames: torch.Tensor, multiple: int, least: int) -> torch.Tensor:
+    """Frames (B, C, h, w) with edges repeated, so that sides are multiples, and not below ``least``."""
+    sizes = [max(-(-side // multiple) * multiple, least) for side in frames.shape[2:]]
+    y, x = (
+        torch.arange(size).clamp(max=side - 1) for size, side in zip(sizes, frames.shape[2:], strict=True)
+    )
+    return frames[:, :, y][..., x]
+
+
+def flow(found: torch.Tensor, picture: Picture) -> NDArray[np.float32]:
+    """Flow float32 [h, w, 2] of the picture, of (1, 2, H, W) that is padded."""
+    return found[0, :, : picture.height, : picture.width].permute(1, 2, 0).float().cpu().numpy()
+
+
 def device() -> str:
     """Where models run."""
     return "cuda" if torch.cuda.is_available() else "cpu"

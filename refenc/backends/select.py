@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
-from refenc import masks, poses, tracking
+from refenc import flow, masks, poses, tracking
 from refenc.backends import NAMES, named
+from refenc.flow import FlowEstimator
 from refenc.masks import Segmenter
 from refenc.poses import Estimator
 from refenc.semantics import SEMANTICS, Semantics
 from refenc.tracking import Tracker
 from tgv_format.picture import Colour, Picture
+
+if TYPE_CHECKING:
+    from refenc.learned_tokens import Tokenizer
 
 T = TypeVar("T")
 
@@ -21,12 +25,14 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Backends:
     """One analysis of every kind; the defaults need no weights. Without a ``captioner`` there is no caption
-    but a given one."""
+    but a given one, without a ``tokenizer`` tokens are of cosines."""
 
     tracker: Tracker = tracking.track
     semantics: Semantics = SEMANTICS["handcrafted"]
     masks: Segmenter = masks.dense_labels
     poses: Estimator = poses.estimate_tracks
+    flow: FlowEstimator = flow.dis
+    tokenizer: Tokenizer | None = None
     captioner: Callable[[Picture], str] | None = None
 
 
@@ -76,7 +82,24 @@ def select(chosen: Mapping[str, str], colour: Colour) -> Backends:
 
         loaders = {"pycolmap": colmap.load_pycolmap, "flowmap": colmap.load_flowmap}
         loaded["poses"] = _one_at_a_time(loaders[name](model))
-    return Backends(**{**vars(found), **loaded})
+    name, model = names["flow-backend"]
+    if name == "raft":
+        from refenc.backends import raft
+
+        loaded["flow"] = _one_at_a_time(raft.load(model, colour))
+    if name == "unimatch":
+        from refenc.backends import unimatch
+
+        loaded["flow"] = _one_at_a_time(unimatch.load(model, colour))
+    backends = Backends(**{**vars(found), **loaded})
+    name, model = names["flow-tokenizer"]
+    if name == "learned":
+        from refdec.flow import learned
+        from refenc.learned_tokens import Tokenizer
+
+        networks = learned.load(model or learned.DEFAULT)
+        backends = replace(backends, tokenizer=Tokenizer(networks, colour, backends.flow))
+    return backends
 
 
 def _one_at_a_time(call: T) -> T:

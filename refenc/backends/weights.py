@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 T = TypeVar("T")
 
@@ -44,3 +48,24 @@ def file(model: str, path: Path, get: str) -> Path:
     if not path.exists():
         raise missing(model, path, get)
     return path
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, or of its entry ``model``; OSError for a file that is none."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load raises exceptions of pickle that it does not document.
+        raise OSError(errno.EINVAL, f"no checkpoint to use: {type(error).__name__}", str(path)) from error
+    return dict(state.get("model", state))
+
+
+def fill(network: Module, state: dict[str, Tensor], path: Path) -> None:
+    """Give the network the tensors read from ``path``; OSError of one line when they are not its own."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:100]
+        raise OSError(errno.EINVAL, f"weights of another network: {reason}", str(path)) from error
