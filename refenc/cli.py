@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--quality",
         type=_percent,
         metavar="Q",
-        help="keyframe quality without --bitrate, 0 (worst) to 100 (default: one for about 10 kbit/s at "
+        help="keyframe quality without --bitrate, 0 (worst) to 100 (default: one for 10 to 20 kbit/s at "
         "512x320)",
     )
     p.add_argument(
