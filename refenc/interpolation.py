@@ -27,8 +27,8 @@ from tgv_format.picture import Picture, Plane
 # Of the side of pictures: optical flow of smaller ones says nothing.
 _LEAST = 48
 # Of the blur whose difference from a picture is its detail, in luma samples; and eighths of sharpening by how
-# much more detail the original has. Both by clips at 3 to 15 kbit/s: more gains little LPIPS and
-# costs up to .01 of MS-SSIM.
+# much more detail the original has. The first by LPIPS of clips at 3 to 15 kbit/s; more than the second gains
+# little LPIPS at 5 kbit/s and costs up to .01 of MS-SSIM.
 _BLUR, _SHARPEN = 2.0, 6.0
 
 _MOTION = Interpolation(Mode.INTERPOLATED, 0, no_vectors())
@@ -118,14 +118,12 @@ def _vectors(flows: Sequence[Floats]) -> Vectors:
 
 def _tokens(originals: Planes, flows: Sequence[Floats]) -> Iterator[FlowTokens]:
     """Tokens of several counts that say the flows of a clip's inner frames, and nothing in the last one."""
-    places = np.stack(np.meshgrid(*(np.arange(4, side, 8) for side in originals[0].shape[::-1])), -1).reshape(
-        -1, 2
-    )
-    x, y = places.T
+    height, width = originals[0].shape
+    y, x = np.mgrid[4:height:8, 4:width:8].reshape(2, -1)
     vectors = np.array([2.0 * flow[y // 2, x // 2] for flow in flows])
     weights = np.array([texture(plane)[y, x] for plane in originals], np.float64)
-    height, width = originals[0].shape
-    dense = DenseFlow(places.astype(np.float64), vectors, weights, (height, width))
+    places = np.stack([x, y], 1).astype(np.float64)
+    dense = DenseFlow(places, vectors, weights, (height, width))
     for count in _TOKENS:
         fitted = np.concatenate([dense.fit(vectors, count), np.zeros((1, 2, count))])
         tokens = flow_tokens.choose(FlowAnalysis(fitted, 0.0), FlowOptions(count, _FLOOR, share=0.0))

@@ -28,7 +28,8 @@ def recover(
     """The flow from frame 0, which is ``keyframe``, to each of the frames 1 to L.
 
     float32 [L, 2, height, width]: horizontal and vertical, in luma samples; frame t shows at p + flow[t - 1]
-    what frame 0 shows at p. ``hint`` is the latest tokenizer hint before the clip, if there is any.
+    what frame 0 shows at p. Tokens of tokenizer 0 of an interpolated clip (clause 9.7) are no flow from frame
+    0 and not for this function. ``hint`` is the latest tokenizer hint before the clip, if there is any.
 
     For learned tokens: FileNotFoundError without weights, another OSError when they are damaged, or are not
     those of the hint; ValueError when they are not for as many tokens; ModuleNotFoundError without torch.
